@@ -1,0 +1,29 @@
+# Each target is a line of shell that can be pasted; the paths are relative to the checkout. `make` alone lists them.
+# What a target runs comes from .venv, which `make setup` makes.
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+.PHONY: help setup demo test lint lock bench picture
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 18
+
+setup: ## .venv with exactly what requirements.lock names; quick when nothing changed
+	@tools/setup
+
+demo: setup ## train, evaluate and draw the demo in about six minutes, and print its result table
+	snakemake --profile workflow/profiles/local all && mtrepro show results/demo/study-demo
+
+test: setup ## every test
+	pytest
+
+lint: setup ## style, types, workflow, and whether everything generated is current
+	tools/lint
+
+lock: setup ## rewrite requirements.lock from pyproject.toml: versions and hashes, no addresses
+	tools/lock
+
+bench: setup ## print how fast it is here, beside stock Gymnasium
+	python -m tests.bench
+
+picture: setup ## redraw the pipeline's picture in README.md and docs/workflow.md
+	tools/picture --write

@@ -1,0 +1,171 @@
+"""One Meta-World task: goals, observation, reward and episode as the settings say, around the package's own class.
+
+The class is made directly, without Meta-World's wrappers: those seed every task alike, ignore `reset(seed)`, update
+the reward normaliser twice a step and add what the settings do not name.
+"""
+
+from __future__ import annotations
+
+import pickle
+import warnings
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtrepro.benchmarks import Array, Purpose, State, Step, metaworld_state
+from mtrepro.benchmarks.streams import generator_state, load_generator_state, numpy_stream
+
+if TYPE_CHECKING:
+    from mtrepro.benchmarks.metaworld import Settings
+
+GOALS = 50  # per task, as Meta-World's own benchmarks have
+# Hand, object 1, object 2 of the current frame, and the goal; the grip, the turns and the previous frame are left out.
+COMPACT = np.r_[0:3, 4:7, 11:14, 36:39]
+
+
+class SimulationError(RuntimeError):
+    """The physics became unstable, so that MuJoCo or Meta-World would go on from a state that nothing led to."""
+
+
+@dataclass
+class RewardNormaliser:
+    """Divide rewards by a running standard deviation, as mtenv does: one update a step, the mean left in.
+
+    mean' = (1 - a) mean + a r;  variance' = (1 - a) variance + a (r - mean')^2;  r' = r / (sqrt(variance') + 1e-8)
+
+    Meta-World's `NormalizeRewardsExponential` makes both updates twice for each step; this one does not.
+    """
+
+    mean: float = 0.0
+    variance: float = 1.0
+    alpha: float = field(default=0.001, repr=False)
+
+    def __call__(self, reward: float) -> float:
+        """Take in one reward and give it back normalised."""
+        self.mean = (1.0 - self.alpha) * self.mean + self.alpha * reward
+        self.variance = (1.0 - self.alpha) * self.variance + self.alpha * (reward - self.mean) ** 2
+        return reward / (float(np.sqrt(self.variance)) + 1e-8)
+
+
+def draw_goals(task: str, stream: np.random.Generator, count: int = GOALS) -> NDArray[np.float64]:
+    """Goals of a task, (count, size): drawn by the task's own code within its own bounds, as Meta-World draws them.
+
+    Args:
+        stream: where every random number comes from; no global generator is used.
+    """
+    simulator = _make_simulator(task, "v2")
+    # What a reset draws does not depend on how the arm settles: leave out the physics, which is all of the time.
+    simulator.do_simulation = lambda *_: None
+    simulator._freeze_rand_vec, simulator.seeded_rand_vec, simulator._set_task_called = False, True, True
+    simulator.np_random = stream
+    goals = []
+    for _ in range(count):
+        simulator.reset_model()
+        goals.append(np.array(simulator._last_rand_vec, dtype=np.float64))
+    simulator.close()
+    return np.stack(goals)
+
+
+class Sawyer:
+    """One Meta-World task; see the protocol `Environment`."""
+
+    def __init__(self, settings: Settings, seed: int, task: str, goals: NDArray[np.float64], purpose: Purpose) -> None:
+        self._settings, self._task, self._goals = settings, task, goals
+        self._fixed = int(numpy_stream(seed, "metaworld", task, "fixed goal").integers(len(goals)))
+        self._stream = numpy_stream(seed, "metaworld", task, purpose, "choice of goals")
+        self._normaliser = RewardNormaliser() if settings.reward_normaliser == "exponential" else None
+        self._simulator = _make_simulator(task, settings.reward_version)
+        self._pristine = metaworld_state.pristine_fields(self._simulator.model)
+        self._alarms = _alarms()
+        self._steps, self._running = 0, False
+        self._set_goal(self._fixed)
+
+    def reset(self, episode: int | None = None) -> Array:
+        """Start an episode at the fixed goal, or at goal `episode` of the 50, or at one drawn at random."""
+        if self._settings.goals == "fixed":
+            self._set_goal(self._fixed)
+        else:
+            goal = int(self._stream.integers(len(self._goals))) if episode is None else episode % len(self._goals)
+            self._set_goal(goal)
+        observation, _ = self._simulator.reset()
+        self._steps, self._running = 0, True
+        self._check("while the arm settled at its start")
+        return self._observe(observation)
+
+    def step(self, action: Array) -> Step:
+        """Move the arm.
+
+        Raises:
+            RuntimeError: the episode has ended, or none was started.
+            SimulationError: the physics became unstable.
+        """
+        if not self._running:
+            raise RuntimeError(f"{self._task}: no episode is running; call reset() before step()")
+        clipped = np.clip(np.asarray(action, dtype=np.float32), -1.0, 1.0)
+        observation, reward, _, _, info = self._simulator.step(clipped)
+        self._steps += 1
+        self._check(f"at step {self._steps}, action {clipped.tolist()}")
+        raw = float(reward)
+        shown = raw if self._normaliser is None else self._normaliser(raw)
+        truncated = self._steps == self._settings.horizon
+        self._running = not truncated
+        return Step(self._observe(observation), shown, raw, False, truncated, bool(info["success"]))
+
+    def state(self) -> State:
+        """Simulator, goal, normaliser, random stream and step count."""
+        return {
+            "simulator": metaworld_state.take(self._simulator, self._pristine),
+            "normaliser": None if self._normaliser is None else [self._normaliser.mean, self._normaliser.variance],
+            "stream": generator_state(self._stream),
+            "steps": self._steps,
+            "running": self._running,
+        }
+
+    def load_state(self, state: State) -> None:
+        """Continue from `state`."""
+        metaworld_state.put(self._simulator, self._pristine, state["simulator"])
+        if self._normaliser is not None:
+            self._normaliser.mean, self._normaliser.variance = state["normaliser"]
+        load_generator_state(self._stream, state["stream"])
+        self._steps, self._running = int(state["steps"]), bool(state["running"])
+
+    def close(self) -> None:
+        """Free the simulator."""
+        self._simulator.close()
+
+    def _set_goal(self, index: int) -> None:
+        from metaworld.types import Task
+
+        # A copy each time (pickled, as Meta-World's own tasks are): some tasks write into the vector they are given.
+        content = {
+            "rand_vec": self._goals[index],
+            "env_cls": type(self._simulator),
+            "partially_observable": False,
+        }
+        self._simulator.set_task(Task(env_name=self._task, data=pickle.dumps(content)))
+
+    def _observe(self, observation: Array) -> Array:
+        return observation[COMPACT if self._settings.observation_size == 12 else slice(None)].astype(np.float32)
+
+    def _check(self, when: str) -> None:
+        """Meta-World would report reward 0 and no success, MuJoCo would start anew by itself; both without a flag."""
+        if self._simulator._did_see_sim_exception or self._simulator.data.warning.number[self._alarms].any():
+            raise SimulationError(f"{self._task}: the physics became unstable {when} of an episode")
+
+
+def _alarms() -> list[int]:
+    """The warnings after which MuJoCo resets the simulation by itself."""
+    from mujoco import mjtWarning  # type: ignore[import-untyped]
+
+    return [int(kind) for kind in (mjtWarning.mjWARN_BADQPOS, mjtWarning.mjWARN_BADQVEL, mjtWarning.mjWARN_BADQACC)]
+
+
+def _make_simulator(task: str, reward_version: str) -> Any:
+    """A stock environment of Meta-World, not yet given a goal."""
+    from metaworld.env_dict import ALL_V3_ENVIRONMENTS
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # gymnasium's, on the precision of bounds that nobody reads
+        return ALL_V3_ENVIRONMENTS[task](reward_function_version=reward_version, render_mode=None)

@@ -1,0 +1,154 @@
+"""The command line: every command calls one function. Heavy modules are imported by the command that needs them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mtrepro.errors import MtreproError
+
+app = typer.Typer(
+    help="Reproduce multi-task reinforcement-learning papers.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+StudyFile = Annotated[Path, typer.Argument(help="a study, such as config/studies/closing.yaml")]
+StudyFolder = Annotated[Path, typer.Argument(help="a folder with a manifest.json, such as results/released/closing")]
+Output = Annotated[Path, typer.Option("--output", "-o", help="where to write")]
+
+
+def main() -> None:
+    """Run a command; a user's slip ends with its message and its own exit status, without a traceback."""
+    try:
+        status = app(standalone_mode=False)
+    except MtreproError as error:
+        print(f"mtrepro: {error}", file=sys.stderr)
+        sys.exit(error.status)
+    except typer.Abort:
+        sys.exit(130)
+    except Exception as error:
+        if error.__class__.__module__.startswith(("click", "typer")) and hasattr(error, "show"):
+            error.show()
+            sys.exit(getattr(error, "exit_code", 2))
+        raise
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+@app.command()
+def plan(study: StudyFile) -> None:
+    """List the runs of a study and check all of it; starts nothing and needs no Snakemake."""
+    from mtrepro.planning import print_plan
+
+    print_plan(study)
+
+
+@app.command()
+def specify(study: StudyFile, run: str, output: Output) -> None:
+    """Write the specification.yaml of one run of a study."""
+    from mtrepro.engine.files import write_atomically
+    from mtrepro.study import load_study
+
+    write_atomically(output, load_study(study).run(run).specification.to_yaml())
+
+
+@app.command()
+def train(
+    specification: Annotated[Path, typer.Argument(help="a run's specification.yaml; results appear beside it")],
+    threads: Annotated[int, typer.Option(min=1, help="torch threads; they belong to the run")] = 1,
+    workers: Annotated[int, typer.Option(min=0, help="processes that step environments; same bits either way")] = 0,
+    device: Annotated[str, typer.Option(help="cpu, cuda or auto")] = "auto",
+    log: Annotated[Path | None, typer.Option(help="file that gets a copy of what is printed")] = None,
+    label: Annotated[str | None, typer.Option(help="what progress lines call the run")] = None,
+    checkpoint_seconds: Annotated[float, typer.Option(min=0, help="between checkpoints, at least")] = 60.0,
+    other_machine: Annotated[bool, typer.Option(help="resume with other threads, processor or device")] = False,
+) -> int:
+    """Train one run to its end, from its checkpoint where there is one. Exit statuses: docs/exit-statuses.md."""
+    from mtrepro.engine.signals import StopRequest
+
+    with StopRequest() as stop:  # from here on a signal saves and ends with its own status; torch takes seconds to load
+        from mtrepro.running import Options
+        from mtrepro.running import train as train_run
+
+        options = Options(threads, workers, device, checkpoint_seconds, log, label, other_machine)
+        return train_run(specification, options, stop)
+
+
+@app.command()
+def manifest(study: StudyFile, output: Output) -> None:
+    """Write the manifest of a study: every run that its tables expect."""
+    from mtrepro.manifest import write_manifest
+
+    write_manifest(study, output)
+
+
+@app.command()
+def aggregate(study_folder: StudyFolder, output: Annotated[Path | None, typer.Option("--output", "-o")] = None) -> None:
+    """Turn the runs that are there into tables of statistics; what is missing is shown as a hole and counted."""
+    from mtrepro.analysis.aggregate import aggregate as aggregate_runs
+
+    aggregate_runs(study_folder, output or study_folder / "tables")
+
+
+@app.command()
+def tables(tables_folder: Path, output: Annotated[Path | None, typer.Option("--output", "-o")] = None) -> None:
+    """Write the tables as Markdown and LaTeX."""
+    from mtrepro.analysis.tables import write_tables
+
+    write_tables(tables_folder, output or tables_folder)
+
+
+@app.command()
+def figures(tables_folder: Path, output: Output) -> None:
+    """Draw the figures as SVG, PDF and PNG; the same bytes each time."""
+    from mtrepro.analysis.figures import write_figures
+
+    write_figures(tables_folder, output)
+
+
+@app.command()
+def show(study_folder: StudyFolder) -> None:
+    """Print the result table of a study and where its report lies."""
+    from mtrepro.planning import print_results
+
+    print_results(study_folder)
+
+
+@app.command()
+def release(study: StudyFile) -> None:
+    """Copy the runs, tables and figures of a finished study into results/released/, which git and DVC track."""
+    from mtrepro.releasing import release as release_study
+
+    release_study(study)
+
+
+@app.command()
+def accept(study: StudyFile, reason: Annotated[str, typer.Option(help="why the edit changes no result")]) -> None:
+    """Record that the code's edits since the runs of a study were made change none of their results."""
+    from mtrepro.accepting import accept_study
+
+    accept_study(study, reason)
+
+
+@app.command()
+def tensorboard(study_folder: StudyFolder, output: Output) -> None:
+    """Write the curves of a study's runs as TensorBoard event files."""
+    from mtrepro.analysis.tensorboard import write_events
+
+    write_events(study_folder, output)
+
+
+@app.command()
+def docs(check: Annotated[bool, typer.Option(help="change nothing; fail where a file is not current")] = False) -> None:
+    """Write the JSON Schemas in config/schemas/ and the parameter tables in docs/ from the types that validate."""
+    from mtrepro.documenting import write_documents
+
+    write_documents(check)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+"""A lease: one trainer a run. A second one leaves with its own status and touches nothing.
+
+On one machine a file lock decides, which the system drops when its holder dies, however it dies. Between machines,
+where file systems may not honour locks, a heartbeat decides: a lease whose heartbeat stands still belongs to nobody.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mtrepro.engine.files import write_atomically
+from mtrepro.errors import LeaseError, OutputError
+
+BEAT_SECONDS = 10.0  # between two heartbeats
+STALE_SECONDS = 90.0  # a heartbeat of another machine that stood still for so long is that of a dead process
+
+
+class Lease:
+    """Held from construction to `release`; `beat` must be called now and then."""
+
+    def __init__(self, folder: Path, say: Callable[[str], None], stale_seconds: float = STALE_SECONDS) -> None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._lock = (folder / "lease.lock").open("a")
+        except OSError as error:
+            raise OutputError(
+                f"{folder}: cannot be written: {error.strerror}\n  choose a folder you may write to"
+            ) from None
+        self._file = folder / "lease.json"
+        self._beaten = 0.0
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._lock.close()
+            raise LeaseError(_held(folder, _read(self._file))) from None
+        self._outwait_other_machine(folder, say, stale_seconds)
+        self.beat()
+
+    def beat(self) -> None:
+        """Show that the holder lives; cheap when called often."""
+        if time.monotonic() - self._beaten > BEAT_SECONDS:
+            holder = {"host": socket.gethostname(), "process": os.getpid(), "heartbeat": time.time()}
+            write_atomically(self._file, json.dumps(holder) + "\n")
+            self._beaten = time.monotonic()
+
+    def release(self) -> None:
+        """Let the next trainer in."""
+        self._file.unlink(missing_ok=True)
+        self._lock.close()
+
+    def _outwait_other_machine(self, folder: Path, say: Callable[[str], None], stale_seconds: float) -> None:
+        holder = _read(self._file)
+        if not holder or holder.get("host") == socket.gethostname():
+            return  # the lock is ours, so a holder on this machine is dead
+        say(f"{folder}: was held by {holder['host']}; waiting {stale_seconds:.0f} s to see whether it still lives")
+        until = time.monotonic() + stale_seconds
+        while time.monotonic() < until:
+            time.sleep(min(1.0, stale_seconds / 10))
+            if (now := _read(self._file)) and now.get("heartbeat") != holder.get("heartbeat"):
+                self._lock.close()
+                raise LeaseError(_held(folder, now))
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _held(folder: Path, holder: dict[str, Any]) -> str:
+    who = f"process {holder['process']} on {holder['host']}" if holder else "another process"
+    return f"{folder}: {who} is training this run\n  wait for it, or end it; this one leaves without touching anything"

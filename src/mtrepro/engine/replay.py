@@ -1,0 +1,120 @@
+"""Replay memory of a fixed number of transitions, drawn uniformly or with an equal share for every task.
+
+Capacity counts transitions of all tasks together (mtrl: one million in total, so MT10 keeps the last 100,000 steps).
+Rows are stored step by step, all tasks of a vector step side by side, so that row // tasks is the step.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+Sampling = Literal["uniform", "stratified"]
+
+
+class Batch(NamedTuple):
+    """Transitions of many tasks, on the learner's device."""
+
+    observation: Tensor  # (batch, *observation_shape)
+    action: Tensor  # (batch, action_size)
+    reward: Tensor  # (batch,)
+    next_observation: Tensor  # (batch, *observation_shape)
+    terminated: Tensor  # (batch,) 1.0 where the task ended: no bootstrap
+    task: Tensor  # (batch,) int64 task index
+
+
+class Transitions(NamedTuple):
+    """One vector step: row i belongs to task i."""
+
+    observation: NDArray[Any]  # (tasks, *observation_shape)
+    action: NDArray[np.float32]  # (tasks, action_size)
+    reward: NDArray[np.float32]  # (tasks,)
+    next_observation: NDArray[Any]  # (tasks, *observation_shape), the true one, not that after a reset
+    terminated: NDArray[np.bool_]  # (tasks,)
+    truncated: NDArray[np.bool_]  # (tasks,)
+
+
+class Replay:
+    """A ring of vector steps in main memory; a draw copies its rows to the device."""
+
+    def __init__(
+        self,
+        capacity: int,
+        tasks: int,
+        observation_shape: tuple[int, ...],
+        action_size: int,
+        sampling: Sampling,
+        generator: np.random.Generator,
+        device: torch.device,
+        observation_dtype: Any = np.float32,
+    ) -> None:
+        if capacity < tasks:
+            raise ValueError(f"replay of {capacity} transitions cannot hold one step of {tasks} tasks")
+        self.steps = capacity // tasks
+        self.tasks, self.sampling, self.device, self.generator = tasks, sampling, device, generator
+        self.observation = np.zeros((self.steps, tasks, *observation_shape), observation_dtype)
+        self.next_observation = np.zeros_like(self.observation)
+        self.action = np.zeros((self.steps, tasks, action_size), np.float32)
+        self.reward = np.zeros((self.steps, tasks), np.float32)
+        self.terminated = np.zeros((self.steps, tasks), np.float32)
+        self.added = 0  # vector steps ever added
+
+    def __len__(self) -> int:
+        """Vector steps that can be drawn."""
+        return min(self.added, self.steps)
+
+    def add(self, transitions: Transitions) -> None:
+        """Store one vector step; the oldest one gives way."""
+        at = self.added % self.steps
+        self.observation[at] = transitions.observation
+        self.next_observation[at] = transitions.next_observation
+        self.action[at] = transitions.action
+        self.reward[at] = transitions.reward
+        self.terminated[at] = transitions.terminated
+        self.added += 1
+
+    def draw(self, batch: int) -> Batch:
+        """Draw `batch` transitions with replacement.
+
+        uniform: each stored transition alike, so tasks are hit by chance (mtrl).
+        stratified: batch / tasks of every task, rows sorted by task (metaworld-algorithms); batch must divide.
+        """
+        if self.sampling == "stratified":
+            step = self.generator.integers(len(self), size=(self.tasks, batch // self.tasks)).ravel()
+            task = np.repeat(np.arange(self.tasks), batch // self.tasks)
+        else:
+            row = self.generator.integers(len(self) * self.tasks, size=batch)
+            step, task = np.divmod(row, self.tasks)
+        return Batch(
+            self._to_device(self.observation[step, task]),
+            self._to_device(self.action[step, task]),
+            self._to_device(self.reward[step, task]),
+            self._to_device(self.next_observation[step, task]),
+            self._to_device(self.terminated[step, task]),
+            self._to_device(task),
+        )
+
+    def _to_device(self, rows: NDArray[Any]) -> Tensor:
+        return torch.from_numpy(rows).to(self.device, non_blocking=True)
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint needs: the filled rows, the count, the generator."""
+        filled = len(self)
+        return {
+            "added": self.added,
+            "generator": dict(self.generator.bit_generator.state),
+            **{name: getattr(self, name)[:filled] for name in self._columns},
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Continue from `state`, bit for bit."""
+        self.added = state["added"]
+        self.generator.bit_generator.state = state["generator"]
+        for name in self._columns:
+            getattr(self, name)[: len(self)] = state[name]
+
+    _columns = ("observation", "next_observation", "action", "reward", "terminated")

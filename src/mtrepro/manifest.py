@@ -1,0 +1,51 @@
+"""The manifest of a study: what its tables expect, by arm and seed, whether or not the runs are there."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from mtrepro.engine.files import write_atomically
+from mtrepro.study import ResolvedStudy, load_study
+
+SCHEMA_VERSION = 1
+
+
+def write_manifest(study: Path, output: Path) -> None:
+    """Write manifest.json beside the tables of a study; its runs lie one folder up, shared with other studies."""
+    write_atomically(output, manifest_text(load_study(study), runs_folder=".."))
+
+
+def manifest_text(resolved: ResolvedStudy, runs_folder: str) -> str:
+    """The text of manifest.json; `runs_folder` is relative to it."""
+    study = resolved.study
+    arms: list[dict[str, Any]] = []
+    for name, arm in study.arms.items():
+        runs = [run for run in resolved.runs if run.arm == name]
+        arms.append(
+            {
+                "arm": name,
+                "label": arm.label or name,
+                "reference": arm.reference,
+                "method": arm.method,
+                "budget": runs[0].specification.budget,
+                "runs": [
+                    {"seed": run.seed, "run": run.name, "specification_digest": run.specification.digest()}
+                    for run in runs
+                ],
+            }
+        )
+    content = {
+        "schema_version": SCHEMA_VERSION,
+        "study": study.study,
+        "title": study.title,
+        "note": study.note,
+        "runs_folder": runs_folder,
+        "budget": study.budget,
+        "tasks": list(resolved.tasks),
+        "benchmark": {"name": study.benchmark.name, **resolved.benchmark},
+        "evaluation": {"every": study.evaluation.every, "episodes": resolved.runs[0].specification.evaluation.episodes},
+        "arms": arms,
+    }
+    return json.dumps(content, indent=1) + "\n"

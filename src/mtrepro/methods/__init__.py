@@ -1,0 +1,75 @@
+"""Methods: one file each. What each one gives is written down here.
+
+A method is a module `methods/<name>.py` with
+
+- `Settings`: a frozen pydantic model without defaults (they stand in `config/methods/<name>.yaml`), every field
+  described. It may have `conflicts(budget, tasks)`, which yields (setting, reason) for what cannot work. It uses
+  nothing but pydantic, typing and collections.abc, because planning reads it without importing the file;
+- a class named as the file (`mt_sac` -> `MtSac`) that follows the protocol `Method` below.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mtrepro.engine.replay import Transitions
+
+Array = NDArray[Any]
+
+
+class Problem(NamedTuple):
+    """What a method may know of its benchmark."""
+
+    tasks: int
+    observation_shape: tuple[int, ...]
+    observation_dtype: np.dtype[Any]
+    action_size: int
+    action_mask: NDArray[np.bool_]  # (tasks, action_size): False where a task has no such action
+    horizon: int
+
+
+class Method(Protocol):
+    """A learning algorithm. It owns networks, optimisers, replay and random streams; it knows no files and no clock."""
+
+    owed: int  # updates that are due; the loop calls `learn` until it is zero
+
+    def __init__(self, settings: Any, problem: Problem, seed: int, device: torch.device) -> None: ...
+
+    def act(self, observation: Array, task: Array, explore: bool) -> NDArray[np.float32]:
+        """Actions for observations (n, *shape) of tasks (n,): (n, action_size) in [-1, 1].
+
+        With `explore` it may draw from the method's random streams; without it must not change any state.
+        """
+        ...
+
+    def observe(self, transitions: Transitions) -> None:
+        """Take in one vector step and add the updates that follow from it to `owed`."""
+        ...
+
+    def learn(self) -> None:
+        """Do one update and take it off `owed`."""
+        ...
+
+    def metrics(self) -> dict[str, float]:
+        """Means over the updates since the last call; empty where there were none."""
+        ...
+
+    def trouble(self) -> str | None:
+        """Why the run has diverged, or None. Asked at fixed steps."""
+        ...
+
+    def parameter_groups(self) -> dict[str, list[torch.nn.Parameter]]:
+        """Every trained parameter under the name of its group; the contract tests watch each one move."""
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """Everything that decides what follows: tensors, arrays, numbers and strings in dicts and lists."""
+        ...
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Continue from `state`, bit for bit."""
+        ...

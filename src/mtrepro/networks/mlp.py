@@ -1,0 +1,26 @@
+"""Fully connected networks as mtrl builds them."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+
+def mlp(inputs: int, width: int, depth: int, outputs: int) -> nn.Sequential:
+    """`depth` hidden layers of `width` units with ReLU between, no activation at the end; depth 0 is one linear layer.
+
+    Shapes: (..., inputs) -> (..., outputs).
+    """
+    sizes = [inputs, *[width] * depth]
+    layers: list[nn.Module] = []
+    for size, following in zip(sizes[:-1], sizes[1:], strict=True):
+        layers += [nn.Linear(size, following), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Linear(sizes[-1], outputs))
+
+
+def initialise(network: nn.Module, generator: torch.Generator) -> None:
+    """Xavier-uniform weights and zero biases for every linear layer (mtrl), drawn from `generator` alone."""
+    for layer in network.modules():
+        if isinstance(layer, nn.Linear):
+            nn.init.xavier_uniform_(layer.weight, generator=generator)
+            nn.init.zeros_(layer.bias)

@@ -1,0 +1,19 @@
+"""Where the checkout keeps what: every path is relative to its root, wherever a command is called from."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parent
+
+
+def root() -> Path:
+    """The checkout: MTREPRO_ROOT if set, else the folder above src/ from which the package is imported."""
+    return Path(os.environ.get("MTREPRO_ROOT") or PACKAGE.parents[1])
+
+
+def shown(path: Path) -> str:
+    """A path as a person would type it from the root of the checkout; others stay as they are."""
+    absolute = path.resolve()
+    return str(absolute.relative_to(root())) if absolute.is_relative_to(root()) else str(path)

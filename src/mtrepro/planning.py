@@ -1,0 +1,39 @@
+"""What a study will do and what it has given, on the terminal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from mtrepro.errors import OutputError
+from mtrepro.paths import shown
+from mtrepro.study import load_study
+
+
+def print_plan(path: Path) -> None:
+    """List every run of a study with its budget."""
+    resolved = load_study(path)
+    table = Table(title=f"{resolved.study.title}: {len(resolved.runs)} runs", title_justify="left")
+    for column in ("arm", "seed", "run", "vector steps", "transitions", "state"):
+        table.add_column(column, justify="right" if column in ("seed", "vector steps", "transitions") else "left")
+    for run in resolved.runs:
+        budget = run.specification.budget
+        finished = (resolved.results / run.name / "run.json").exists()
+        transitions = budget * len(resolved.tasks)
+        state = "finished" if finished else "to train"
+        table.add_row(run.arm, str(run.seed), run.name, f"{budget:,}", f"{transitions:,}", state)
+    Console(width=140).print(table)
+
+
+def print_results(study_folder: Path) -> None:
+    """Print the result table of a study and where its report and figures lie."""
+    from mtrepro.analysis.tables import result_table
+
+    if not (study_folder / "tables").is_dir():
+        raise OutputError(f"{shown(study_folder)}: no tables yet; run `snakemake all`, or `partial` for what is there")
+    print(result_table(study_folder))
+    for name in ("report.html", "figures"):
+        if (study_folder / name).exists():
+            print(f"{name.partition('.')[0]}: {shown(study_folder / name)}")

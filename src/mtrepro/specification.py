@@ -1,0 +1,132 @@
+"""A run's specification: everything that decides its result, resolved, typed, digested.
+
+Method settings and benchmark settings are typed where they are used: `Settings` in `methods/<name>.py` and in
+`benchmarks/<family>.py`. This module finds them; no list of methods or benchmarks is kept anywhere.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import pydantic
+import yaml
+from pydantic import BaseModel, ConfigDict, Field
+
+from mtrepro import validation
+from mtrepro.benchmarks.loading import load_family
+from mtrepro.errors import SpecificationError
+from mtrepro.paths import PACKAGE, shown
+
+SCHEMA_VERSION: Literal[1] = 1
+
+
+class Strict(BaseModel):
+    """A model that refuses keys it does not know and never changes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Evaluation(Strict):
+    """When and how long a run is measured. Measuring never changes one bit of the training."""
+
+    every: int = Field(gt=0, description="vector steps between evaluations; step 0 and the last step are evaluated too")
+    episodes: int = Field(gt=0, description="episodes of each task at each evaluation")
+
+
+class Specification(Strict):
+    """Everything that decides a run's result."""
+
+    schema_version: Literal[1] = Field(description="version of this file format")
+    method: str = Field(description="the file in src/mtrepro/methods/ that learns")
+    settings: dict[str, Any] = Field(description="every setting of the method, resolved")
+    benchmark: dict[str, Any] = Field(description="family of the benchmark and every setting of it, resolved")
+    seed: int = Field(ge=0, description="the seed from which every random stream of the run is drawn")
+    budget: int = Field(ge=0, description="vector steps of training; transitions = steps x tasks")
+    evaluation: Evaluation
+    metrics_every: int = Field(gt=0, description="vector steps between the rows of training.csv")
+
+    def digest(self) -> str:
+        """SHA-256 of the canonical JSON form: equal for equal specifications, whatever the file's layout."""
+        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+    def run_name(self) -> str:
+        """The run's name, which is also its folder's: method, seed and the head of the digest."""
+        return f"{self.method}-s{self.seed}-{self.digest()[:12]}"
+
+    def to_yaml(self) -> str:
+        """The text of specification.yaml."""
+        head = f"# The resolved specification of run {self.run_name()}, digest {self.digest()}.\n"
+        return head + yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, width=120)
+
+
+def load_specification(path: Path) -> Specification:
+    """Read and check a specification.yaml.
+
+    Raises:
+        SpecificationError: it is not a specification, or its method or benchmark would not take its settings.
+    """
+    content = validation.read_yaml(path)
+    specification = validation.validate(Specification, content, shown(path), "docs/specification.md")
+    resolve_settings(specification.method, specification.settings, f"{shown(path)}: settings")
+    resolve_benchmark(specification.benchmark, f"{shown(path)}: benchmark")
+    return specification
+
+
+def resolve_settings(method: str, values: dict[str, Any], where: str) -> BaseModel:
+    """The typed settings of a method; `where` names the file and key they stand in."""
+    return validation.validate(settings_model(method), values, where, method_page(method))
+
+
+def resolve_benchmark(values: dict[str, Any], where: str) -> tuple[str, BaseModel]:
+    """The family and the typed settings of a benchmark, from a mapping with `family` and the settings beside it."""
+    settings = dict(values)
+    family = settings.pop("family", None)
+    if not isinstance(family, str):
+        raise SpecificationError(f"{where}.family: missing")
+    model = cast(type[BaseModel], load_family(family, where).Settings)
+    return family, validation.validate(model, settings, where, "docs/adding-a-benchmark.md")
+
+
+def method_names() -> list[str]:
+    """Every method there is: the files in methods/."""
+    return sorted(path.stem for path in (PACKAGE / "methods").glob("*.py") if not path.stem.startswith("_"))
+
+
+def method_page(method: str) -> str:
+    """The documentation of a method."""
+    return f"docs/methods/{method}.md"
+
+
+@functools.lru_cache
+def settings_model(method: str) -> type[BaseModel]:
+    """The class `Settings` of methods/<method>.py, without importing the file.
+
+    Planning a study of hundreds of runs needs the settings' types but no torch, which takes seconds to import. So the
+    class alone is taken out of the file and executed with what pydantic and typing offer.
+    """
+    path = PACKAGE / "methods" / f"{method}.py"
+    tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
+    wanted: list[ast.stmt] = [
+        node
+        for node in tree.body
+        if (isinstance(node, ast.ClassDef) and node.name == "Settings")
+        or (isinstance(node, ast.ImportFrom) and node.module in _IMPORTS_OF_SETTINGS)
+    ]
+    if not any(isinstance(node, ast.ClassDef) for node in wanted):
+        raise SpecificationError(f"{shown(path)}: has no class Settings; see docs/adding-a-method.md")
+    namespace: dict[str, Any] = {"__name__": f"mtrepro.methods.{method}"}
+    exec(compile(ast.Module(wanted, type_ignores=[]), str(path), "exec"), namespace)
+    model = namespace["Settings"]
+    model.model_rebuild(_types_namespace=namespace)
+    if not issubclass(model, pydantic.BaseModel):
+        raise SpecificationError(f"{shown(path)}: Settings must be a pydantic model; see docs/adding-a-method.md")
+    return cast(type[BaseModel], model)
+
+
+_IMPORTS_OF_SETTINGS = {"__future__", "collections.abc", "pydantic", "typing"}

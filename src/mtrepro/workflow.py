@@ -1,0 +1,260 @@
+"""What the Snakefile and the profiles ask of mtrepro: cheap answers, because every job of a cluster asks again.
+
+Importing this module must not import torch, pandas or matplotlib: a dry run of hundreds of runs takes seconds.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import shutil
+import sys
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mtrepro import validation
+from mtrepro.errors import MtreproError, SpecificationError
+from mtrepro.manifest import manifest_text
+from mtrepro.paths import root, shown
+from mtrepro.source import accepted_digest, module_digest, run_source
+from mtrepro.study import ResolvedStudy, Run, load_study
+
+__all__ = ["DEMO", "Study", "chosen_study", "image", "module_digest", "report_file"]
+
+DEMO = "config/demo.yaml"
+IMAGES = ("train", "analysis")
+NO_APPTAINER = """\
+this profile runs every job in a container, and no `apptainer` is on the PATH
+  to get it: your cluster's `module load apptainer`, or https://apptainer.org/docs/admin/main/installation.html
+  to plan without it: `snakemake --profile workflow/profiles/local -n` or `mtrepro plan {study}`"""
+
+
+class Study:
+    """A study as the rules see it. `run` is always a run's name, which is also the name of its folder."""
+
+    def __init__(self, resolved: ResolvedStudy) -> None:
+        self._resolved = resolved
+        self._runs: dict[str, Run] = {run.name: run for run in resolved.runs}
+        self._resources = resolved.study.resources
+        self.name: str = resolved.study.study
+        self.path: str = shown(resolved.path)
+        self.results: str = resolved.results.as_posix()
+        self.folder: str = resolved.folder.as_posix()
+
+    @classmethod
+    def load(cls, path: str) -> Study:
+        """Read, check and resolve a study.
+
+        Raises:
+            MtreproError: anything in it cannot be meant as written.
+        """
+        return cls(load_study(Path(path)))
+
+    @property
+    def runs(self) -> list[str]:
+        """The names of all runs, in the order of the study."""
+        return list(self._runs)
+
+    @property
+    def threads(self) -> int:
+        """Torch threads of one training job. They belong to the run: other threads, other bits."""
+        return self._resources.threads
+
+    @property
+    def workers(self) -> int:
+        """Processes of one training job that step its environments."""
+        return self._resources.workers
+
+    @property
+    def cores(self) -> int:
+        """Cores of one training job: learning and stepping take turns."""
+        return max(self.threads, self.workers)
+
+    @property
+    def device(self) -> str:
+        """Where training computes; a study that asks for no GPU uses none where there is one, for the same bits."""
+        return "auto" if self.gpu else "cpu"
+
+    @property
+    def tries(self) -> int:
+        """Tries of one training job; each continues from the checkpoint of the one before."""
+        return self._resources.tries
+
+    @property
+    def gpu(self) -> int:
+        """GPUs of one training job."""
+        return self._resources.gpu
+
+    @property
+    def mem_mb(self) -> int:
+        """Main memory of one training job."""
+        return self._resources.mem_mb
+
+    @property
+    def runtime(self) -> int:
+        """Minutes that one try of a training job may take."""
+        return self._resources.runtime
+
+    def specification_digest(self, run: str) -> str:
+        """What the run is: the digest of its resolved specification."""
+        return self._runs[run].specification.digest()
+
+    def source_digest(self, run: str) -> str:
+        """The code that the run depends on; an edit that `mtrepro accept` called harmless does not change it."""
+        specification = self._runs[run].specification
+        return _source_digest(specification.method, specification.benchmark["family"])
+
+    def label(self, run: str) -> str:
+        """What progress lines call the run: its arm and seed."""
+        return f"{self._runs[run].arm} s{self._runs[run].seed}"
+
+    @property
+    def manifest_digest(self) -> str:
+        """Changes when the runs of the study, or what a table says of them, change."""
+        return _digest(manifest_text(self._resolved, runs_folder="..").encode())
+
+    def present(self) -> list[str]:
+        """The runs that have a result, diverged ones included, each with a digest of what it is."""
+        files = {run: root() / self.results / run / "run.json" for run in self._runs}
+        return [
+            f"{run}:{_digest(file.read_bytes())}"
+            for run, file in files.items()
+            if file.is_file()
+        ]
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+@functools.lru_cache
+def _source_digest(method: str, family: str) -> str:
+    return accepted_digest(run_source(method, family).digest())
+
+
+def chosen_study(configfiles: Sequence[str | Path], config: Mapping[str, Any]) -> str:
+    """The one study file that Snakemake was given, relative to the checkout.
+
+    Args:
+        configfiles: what `--configfile` named, or the demo.
+        config: Snakemake's configuration, which must be that file and nothing else.
+
+    Raises:
+        SpecificationError: more than one file, or a value changed by `--config`: then the file that is written beside
+            the results would not say what was run.
+    """
+    if len(configfiles) != 1:
+        names = ", ".join(shown(Path(name)) for name in configfiles)
+        raise SpecificationError(
+            f"--configfile {names}: Snakemake would merge the files\n"
+            "  choose one study: `snakemake --configfile config/studies/NAME.yaml`"
+        )
+    path = Path(configfiles[0])
+    content = validation.read_yaml(path)
+    changed = sorted(
+        key
+        for key in config.keys() | content.keys()
+        if config.get(key) != content.get(key)
+    )
+    if changed:
+        raise SpecificationError(
+            f"--config {changed[0]}=…: a study is changed by editing its file, {shown(path)}\n"
+            "  copy it to config/studies/, give it its own `study:` name, and choose it with --configfile"
+        )
+    return shown(path)
+
+
+def image(name: str) -> str:
+    """The container image of a rule. It is used under `--sdm apptainer` alone.
+
+    containers/digests.yaml names the images that were built, each by a reference that carries the digest of its package
+    manifest; before that the plain name stands here, so that a plan is right and `missing_images` can say what to do.
+    """
+    return _images().get(name, f"containers/{name}.sif")
+
+
+@functools.lru_cache
+def _images() -> dict[str, str]:
+    path = root() / "containers" / "digests.yaml"
+    return dict(validation.read_yaml(path)["images"]) if path.exists() else {}
+
+
+def need_apptainer(deployment: Collection[Any], study: str) -> None:
+    """Refuse `--sdm apptainer` where there is none, before Snakemake does with less to say.
+
+    Raises:
+        MtreproError: neither apptainer nor singularity is on the PATH.
+    """
+    if _contained(deployment) and not (
+        shutil.which("apptainer") or shutil.which("singularity")
+    ):
+        raise MtreproError(NO_APPTAINER.format(study=study))
+
+
+def _contained(deployment: Collection[Any]) -> bool:
+    return any(
+        str(method).rsplit(".", 1)[-1].lower() == "apptainer" for method in deployment
+    )
+
+
+def need_images(deployment: Collection[Any]) -> None:
+    """Refuse to start jobs in images that nobody built.
+
+    Raises:
+        MtreproError: an image is a local file that is not there.
+    """
+    for name in IMAGES if _contained(deployment) else ():
+        if "://" not in image(name) and not (root() / image(name)).exists():
+            raise MtreproError(
+                f"{image(name)}: there is no such image\n"
+                "  build it, see docs/workflow.md#containers, or run without: snakemake --profile workflow/profiles/local"
+            )
+
+
+def report_file(arguments: Sequence[str] | None = None) -> str | None:
+    """Where Snakemake shall write its report after this command, or None for no report; the profiles ask this.
+
+    A profile is a constant and the report belongs to a study, so this reads the command line: `--configfile` says which
+    study, a dry run makes no report, nor do targets that are only a part of one.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if _has(words, "--dry-run", "--dryrun", "-n") or {"runs", "specifications"} & set(
+        words
+    ):
+        return None
+    try:
+        study = load_study(
+            Path(_value(words, "--configfile", "--configfiles") or root() / DEMO)
+        )
+    except MtreproError:
+        return None  # the Snakefile says what is wrong
+    folder = study.folder / "partial" if "partial" in words else study.folder
+    (root() / folder).mkdir(parents=True, exist_ok=True)
+    return (folder / "report.html").as_posix()
+
+
+def default_cores(arguments: Sequence[str] | None = None) -> str | None:
+    """All cores where the command line chooses no profile, so that plain `snakemake all` works; else None.
+
+    A cluster must not get it: Snakemake would cut every job's threads down to the cores of the machine it starts from.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    chosen = (
+        _has(words, "--profile", "--executor", "-e", "--jobs", "-j")
+        or "SNAKEMAKE_PROFILE" in os.environ
+    )
+    return None if chosen else "all"
+
+
+def _has(words: Sequence[str], *options: str) -> bool:
+    return any(word.split("=", 1)[0] in options for word in words)
+
+
+def _value(words: Sequence[str], *options: str) -> str | None:
+    for index, word in enumerate(words):
+        option, equals, value = word.partition("=")
+        if option in options:
+            return value if equals else next(iter(words[index + 1 : index + 2]), None)
+    return None

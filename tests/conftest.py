@@ -1,0 +1,102 @@
+"""What many tests share: small specifications on the toy benchmark, and runs of them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mtrepro.benchmarks.toy import Settings as ToySettings
+from mtrepro.specification import Evaluation, Specification
+from mtrepro.study import read_method_file
+
+SMALL: dict[str, dict[str, Any]] = {
+    # what a method's own file says, made small enough for seconds; methods that are not named run as they are
+    "mt_sac": {"width": 16, "depth": 2, "batch": 48, "random_steps": 40, "first_updates": 40, "replay_transitions": 900},
+}
+SAME_FILES = ("evaluation.csv", "training.csv", "specification.yaml")  # of two equal runs; the others tell times
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def toy_benchmark(**changed: Any) -> dict[str, Any]:
+    """The settings of a toy benchmark as they stand in a specification."""
+    return {"family": "toy", **ToySettings.model_validate(changed).model_dump(mode="json")}
+
+
+def toy_specification(method: str = "mt_sac", **changed: Any) -> Specification:
+    """A small run of `method` on the toy benchmark; `changed` replaces whole keys of the specification."""
+    settings = read_method_file(method).settings | SMALL.get(method, {}) | changed.pop("settings", {})
+    content: dict[str, Any] = {
+        "schema_version": 1,
+        "method": method,
+        "settings": settings,
+        "benchmark": toy_benchmark(),
+        "seed": 0,
+        "budget": 120,
+        "evaluation": Evaluation(every=40, episodes=2),
+        "metrics_every": 20,
+    }
+    return Specification.model_validate(content | changed)
+
+
+def write_run(folder: Path, specification: Specification) -> Path:
+    """Put a specification where its run belongs, below `folder`; returns its path."""
+    path = folder / specification.run_name() / "specification.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_text(specification.to_yaml())
+    return path
+
+
+def command(*words: str | Path) -> list[str]:
+    """The command `mtrepro` of this interpreter."""
+    return [sys.executable, "-m", "mtrepro", *map(str, words)]
+
+
+def call(*words: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run `mtrepro` and wait."""
+    return subprocess.run(
+        command(*words), capture_output=True, text=True, env=os.environ | environment, timeout=300, check=False
+    )
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """The bytes of the files in which two equal runs must not differ."""
+    return {name: (folder / name).read_bytes() for name in SAME_FILES}
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Specification], dict[str, bytes]]:
+    """The result files of a run that nothing disturbed; each specification is run once."""
+    known: dict[str, dict[str, bytes]] = {}
+
+    def run(specification: Specification) -> dict[str, bytes]:
+        if specification.run_name() not in known:
+            path = write_run(tmp_path_factory.mktemp("undisturbed"), specification)
+            finished = call("train", path)
+            assert finished.returncode == 0, finished.stderr
+            known[specification.run_name()] = contents(path.parent)
+        return known[specification.run_name()]
+
+    return run
+
+
+@pytest.fixture
+def full_disk(tmp_path: Path) -> Any:
+    """A folder on a file system of four megabytes; needs the right to mount, as root in a virtual machine has."""
+    folder = tmp_path / "small-disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("mounting a small file system needs root")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)

@@ -1,0 +1,274 @@
+"""Stepping all tasks at once: the same bits in any number of processes, and no way to die that hangs or leaks."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from mtrepro.benchmarks import Benchmark
+from mtrepro.benchmarks.loading import families, load_benchmark
+from mtrepro.benchmarks.vector import TaskError, VectorEnvironment
+from mtrepro.errors import SpecificationError
+
+Array = NDArray[Any]
+TOY = {"tasks": 3, "horizon": 5, "terminates": True, "padded_action": True}
+CLOSING = {"tasks": ["door-close-v3", "push-v3", "window-close-v3"], "protocol": "2020", "horizon": 12}
+
+
+def actions(benchmark: Benchmark, count: int, seed: int = 0) -> Array:
+    shape = (count, len(benchmark.tasks), benchmark.action_size)
+    return np.random.default_rng(seed).uniform(-1.2, 1.2, size=shape).astype(np.float32)
+
+
+def record(environment: VectorEnvironment, sequence: Array) -> bytes:
+    """Everything that an environment gives for a sequence of actions."""
+    return b"".join(part.tobytes() for action in sequence for part in environment.step(action))
+
+
+def dead(pid: int, seconds: float = 10.0) -> bool:
+    """Whether a process ends within some seconds. One that only waits to be collected has ended."""
+    status = Path(f"/proc/{pid}/stat")
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        try:
+            if status.read_text().rpartition(")")[2].split()[0] == "Z":
+                return True
+        except OSError:
+            return True
+        time.sleep(0.02)
+    return False
+
+
+@pytest.mark.parametrize("kind", ["state", "pixels"])
+def test_any_number_of_workers_gives_the_same_bits_on_toy(kind: str) -> None:
+    benchmark = load_benchmark("toy", {**TOY, "kind": kind}, 0)
+    records = []
+    for workers in (0, 1, 2, 3, 9):  # 9: more than tasks
+        with VectorEnvironment(benchmark, "training", workers) as environment:
+            assert len(environment.worker_pids) == min(workers, 3)
+            records.append(environment.reset().tobytes() + record(environment, actions(benchmark, 40)))
+    assert records == records[:1] * 5
+
+
+def test_any_number_of_workers_gives_the_same_bits_on_metaworld() -> None:
+    records = []
+    for workers in (0, 1, 2, 3):
+        benchmark = load_benchmark("metaworld", CLOSING, 0)
+        with VectorEnvironment(benchmark, "training", workers) as environment:
+            records.append(environment.reset().tobytes() + record(environment, actions(benchmark, 30)))
+    assert records == records[:1] * 4
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_next_observation_is_the_true_one_also_where_an_episode_ended(workers: int) -> None:
+    benchmark = load_benchmark("toy", {"tasks": 2, "horizon": 3}, 0)
+    alone = [benchmark.make(task, "training") for task in range(2)]
+    with VectorEnvironment(benchmark, "training", workers) as environment:
+        np.testing.assert_array_equal(environment.reset(), np.stack([one.reset() for one in alone]))
+        for action in actions(benchmark, 7):
+            given = environment.step(action)
+            steps = [one.step(action[task]) for task, one in enumerate(alone)]
+            np.testing.assert_array_equal(given.next_observation, np.stack([step.observation for step in steps]))
+            if steps[0].truncated:
+                np.testing.assert_array_equal(given.observation, np.stack([one.reset() for one in alone]))
+                assert (given.observation != given.next_observation).any()
+            else:
+                np.testing.assert_array_equal(given.observation, given.next_observation)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_without_autoreset_an_ended_task_stands_still_for_no_reward(workers: int) -> None:
+    benchmark = load_benchmark("toy", {"tasks": 2, "horizon": 3}, 0)
+    with VectorEnvironment(benchmark, "evaluation", workers, autoreset=False) as environment:
+        environment.reset(0)
+        last = [environment.step(action) for action in actions(benchmark, 5)]
+    assert [bool(step.truncated.all()) for step in last] == [False, False, True, True, True]
+    assert not last[3].reward.any() and not last[4].raw_reward.any() and not last[4].success.any()
+    np.testing.assert_array_equal(last[4].observation, last[2].next_observation)
+
+
+@settings(max_examples=25, deadline=None)
+@given(before=st.integers(0, 12), kind=st.sampled_from(["state", "pixels"]), terminates=st.booleans())
+def test_a_loaded_state_continues_with_the_same_bits(before: int, kind: str, terminates: bool) -> None:
+    benchmark = load_benchmark("toy", {**TOY, "kind": kind, "terminates": terminates}, 0)
+    one, other = VectorEnvironment(benchmark, "training"), VectorEnvironment(benchmark, "training")
+    one.reset()
+    record(one, actions(benchmark, before))
+    other.load_state(one.state())
+    np.testing.assert_array_equal(one.observation, other.observation)
+    assert record(one, actions(benchmark, 10, 1)) == record(other, actions(benchmark, 10, 1))
+
+
+def test_a_state_moves_between_any_numbers_of_workers() -> None:
+    benchmark, sequence = load_benchmark("toy", TOY, 0), actions(load_benchmark("toy", TOY, 0), 12)
+    with VectorEnvironment(benchmark, "training") as environment:
+        environment.reset()
+        record(environment, sequence[:4])
+        state, expected = environment.state(), record(environment, sequence[4:])
+    for workers in (1, 2, 3):
+        with VectorEnvironment(benchmark, "training", workers) as environment:
+            environment.load_state(state)
+            assert record(environment, sequence[4:]) == expected
+
+
+@pytest.mark.parametrize(("family", "values"), [("toy", TOY), ("metaworld", {**CLOSING, "tasks": ["push-v3"]})])
+def test_evaluation_changes_no_bit_of_training(family: str, values: dict[str, Any]) -> None:
+    benchmark = load_benchmark(family, values, 0)
+    sequence, records = actions(benchmark, 20), []
+    for evaluated in (False, True):
+        training, evaluation = (VectorEnvironment(benchmark, purpose) for purpose in ("training", "evaluation"))
+        parts = [training.reset().tobytes()]
+        for index, action in enumerate(sequence):
+            if evaluated and index % 4 == 0:
+                evaluation.reset(index)
+                record(evaluation, sequence[:6])
+            parts.append(record(training, action[None]))
+        records.append(b"".join(parts))
+    assert records[0] == records[1]
+
+
+def test_what_a_step_gave_is_not_overwritten_by_the_next() -> None:
+    benchmark = load_benchmark("toy", {}, 0)
+    with VectorEnvironment(benchmark, "training") as environment:
+        parts = [environment.reset(), *environment.step(actions(benchmark, 1)[0])]
+        before = [part.copy() for part in parts]
+        record(environment, actions(benchmark, 25, 1))
+    for part, copy in zip(parts, before, strict=True):
+        np.testing.assert_array_equal(part, copy)
+
+
+FAILING = """
+import numpy as np
+from mtrepro.benchmarks import Step
+class Task:
+    def __init__(self, name): self.name, self.steps = name, 0
+    def reset(self, episode=None): return np.zeros(1, np.float32)
+    def step(self, action):
+        self.steps += 1
+        if self.name == "bad" and self.steps == 3: raise ZeroDivisionError("no friction")
+        return Step(np.zeros(1, np.float32), 0.0, 0.0, False, False, False)
+    def state(self): return {}
+    def load_state(self, state): pass
+    def close(self): pass
+class Failing:
+    tasks, observation_shape, observation_dtype = ("good", "bad", "fine"), (1,), np.dtype(np.float32)
+    action_size, action_mask, horizon, evaluation_episodes = 1, np.ones((3, 1), bool), 9, 1
+    def make(self, task, purpose): return Task(self.tasks[task])
+"""
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_a_failing_environment_is_named_and_ends_all_workers(
+    workers: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "failing_family.py").write_text(FAILING)
+    monkeypatch.syspath_prepend(tmp_path)
+    import failing_family  # type: ignore[import-not-found]
+
+    environment = VectorEnvironment(failing_family.Failing(), "training", workers)
+    pids = environment.worker_pids
+    environment.reset()
+    with pytest.raises(TaskError, match=r"^task 'bad' \(training environment\): ZeroDivisionError: no friction"):
+        record(environment, np.zeros((5, 3, 1), np.float32))
+    assert all(dead(pid) for pid in pids)
+    with pytest.raises(RuntimeError, match="closed"):
+        environment.step(np.zeros((3, 1), np.float32))
+
+
+def test_a_killed_worker_is_an_error_that_names_its_tasks_and_the_signal() -> None:
+    benchmark = load_benchmark("toy", TOY, 0)
+    environment = VectorEnvironment(benchmark, "training", 2)
+    environment.reset()
+    pids = environment.worker_pids
+    os.kill(pids[1], signal.SIGKILL)
+    with pytest.raises(TaskError, match=r"worker process 1 \(tasks toy-2\) was killed by signal SIGKILL"):
+        record(environment, actions(benchmark, 5))
+    assert all(dead(pid) for pid in pids)
+
+
+def test_workers_leave_signals_to_the_main_process() -> None:
+    benchmark = load_benchmark("toy", TOY, 0)
+    with VectorEnvironment(benchmark, "training", 2) as environment:
+        environment.reset()
+        for pid in environment.worker_pids:
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
+                os.kill(pid, number)
+        record(environment, actions(benchmark, 5))
+
+
+def test_workers_die_with_a_main_process_that_was_killed() -> None:
+    program = (
+        "from mtrepro.benchmarks.loading import load_benchmark\n"
+        "from mtrepro.benchmarks.vector import VectorEnvironment\n"
+        "import sys, time\n"
+        "environment = VectorEnvironment(load_benchmark('toy', {}, 0), 'training', 2)\n"
+        "print(*environment.worker_pids, flush=True)\n"
+        "time.sleep(60)\n"
+    )  # no `if __name__` guard: workers must not run the main program again
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": ":".join(sys.path)},
+    ) as main:
+        assert main.stdout is not None
+        pids = [int(word) for word in main.stdout.readline().split()]
+        main.kill()
+    assert len(pids) == 2 and all(dead(pid) for pid in pids)
+
+
+def test_closing_leaves_no_process_and_no_handle_behind() -> None:
+    benchmark = load_benchmark("toy", TOY, 0)
+    before = sorted(os.listdir("/proc/self/fd"))
+    for _ in range(2):
+        environment = VectorEnvironment(benchmark, "training", 2)
+        environment.reset()
+        pids = environment.worker_pids
+        environment.close()
+        environment.close()  # a second time does nothing
+        assert all(dead(pid, 0.1) for pid in pids)
+    assert sorted(os.listdir("/proc/self/fd")) == before
+
+
+def test_actions_of_a_wrong_shape_are_refused() -> None:
+    environment = VectorEnvironment(load_benchmark("toy", {}, 0), "training")
+    environment.reset()
+    with pytest.raises(ValueError, match=r"actions have the shape \(3, 1\), expected \(tasks, size\) \(3, 2\)"):
+        environment.step(np.zeros((3, 1), np.float32))
+
+
+def test_benchmarks_import_neither_torch_nor_a_simulator() -> None:
+    modules = ", ".join(f"mtrepro.benchmarks.{name}" for name in (*families(), "vector", "worker", "loading"))
+    program = (
+        f"import {modules}, sys; print(sorted({{'torch', 'mujoco', 'metaworld', 'gymnasium'}} & set(sys.modules)))"
+    )
+    environment = os.environ | {"PYTHONPATH": ":".join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.strip() == "[]"
+
+
+def test_an_unknown_family_is_refused_with_the_known_ones_and_the_nearest() -> None:
+    with pytest.raises(SpecificationError) as caught:
+        load_benchmark("metawrld", {}, 0)
+    known = ", ".join(families())
+    assert str(caught.value) == (
+        f"benchmark.family: unknown benchmark family 'metawrld'\n  known: {known} (nearest: metaworld)\n"
+        "  see docs/adding-a-benchmark.md"
+    )
+    assert {"metaworld", "toy"} <= set(families()) and not {"vector", "worker", "loading"} & set(families())
+
+
+def test_an_unknown_setting_is_refused_with_the_nearest() -> None:
+    with pytest.raises(SpecificationError, match=r"benchmark: horizn: unknown key 'horizn'\n.*\(nearest: horizon\)"):
+        load_benchmark("toy", {"horizn": 3}, 0)

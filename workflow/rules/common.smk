@@ -1,0 +1,53 @@
+# The study that was chosen, and what the rules ask of it; the answers are computed in src/mtrepro/workflow.py.
+import signal
+
+from snakemake.exceptions import WorkflowError
+from snakemake.utils import validate
+
+from mtrepro.errors import MtreproError
+from mtrepro.workflow import Study, chosen_study, image, module_digest, need_apptainer, need_images
+
+# Slurm sends USR1 to every process of a job before its time is up. It is meant for the trainer alone: what stands
+# between must not die of it, and hands its deafness down to the shells that it starts.
+signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+
+try:
+    # Ours first, because it names the nearest valid key; then the exported schema, which editors read too.
+    STUDY = Study.load(chosen_study(workflow.configfiles, config))
+    need_apptainer(workflow.deployment_settings.deployment_method, STUDY.path)
+except MtreproError as error:
+    raise WorkflowError(str(error)) from None
+validate(config, "../../config/schemas/study.schema.json", set_default=False)
+
+# Used under `--sdm apptainer` alone.
+IMAGES = {name: image(name) for name in ("train", "analysis")}
+
+# What `mtrepro aggregate` writes, what of it `mtrepro figures` reads, and what that draws. dvc.yaml says the same.
+NUMBERS = [
+    "summary.csv",
+    "per_task.csv",
+    "curves.csv",
+    "learning_curves.csv",
+    "runs.csv",
+    "metrics.json",
+    "study.json",
+]
+DRAWN = ["summary.csv", "curves.csv", "study.json"]
+FIGURES = ["learning_curves", "final", "task_success", "task_return"]
+
+
+wildcard_constraints:
+    run=r"[a-z0-9_]+-s\d+-[0-9a-f]{12}",
+    folder=rf"{STUDY.folder}(/partial)?",
+
+
+def specification_digest(wildcards):
+    return STUDY.specification_digest(wildcards.run)
+
+
+def source_digest(wildcards):
+    return STUDY.source_digest(wildcards.run)
+
+
+def run_label(wildcards):
+    return STUDY.label(wildcards.run)

@@ -1,0 +1,53 @@
+# From a study to its runs: one specification and one training job for each arm and seed.
+
+
+rule specify:
+    # Ancient: of the study only this run's digest counts, and it stands in the run's name.
+    input:
+        study=ancient(STUDY.path),
+    output:
+        specification="<runs>/{run}/specification.yaml",
+    log:
+        "<runs>/logs/specify/{run}.log",
+    container:
+        IMAGES["analysis"]
+    params:
+        specification=specification_digest,
+    shell:
+        "mtrepro specify {input.study} {wildcards.run} --output {output.specification} 2> {log}"
+
+
+rule train:
+    # Ancient: file times mean nothing on a fresh clone. What counts is in params: the two digests.
+    # Checkpoints are not declared, or Snakemake would delete them before each try; the trainer keeps that house itself.
+    input:
+        specification=ancient("<runs>/{run}/specification.yaml"),
+    output:
+        evaluation="<runs>/{run}/evaluation.csv",
+        training="<runs>/{run}/training.csv",
+        timing="<runs>/{run}/timing.csv",
+        provenance="<runs>/{run}/run.json",
+    log:
+        "<runs>/logs/train/{run}.log",
+    benchmark:
+        "<runs>/benchmarks/train/{run}.jsonl"
+    retries: STUDY.tries  # each try continues from the checkpoint of the one before
+    container:
+        IMAGES["train"]
+    threads: STUDY.cores
+    resources:
+        gpu=STUDY.gpu,
+        mem_mb=STUDY.mem_mb,
+        runtime=STUDY.runtime,
+        # Options of the trainer that change no result. Here, because a changed param would make finished runs stale; and
+        # not {threads}, which Snakemake lowers to the cores there are, while a run's threads are its own.
+        torch_threads=STUDY.threads,
+        workers=STUDY.workers,
+        device=STUDY.device,
+        label=run_label,
+    params:
+        specification=specification_digest,
+        source=source_digest,  # edits to the code that this run imports rerun it; edits elsewhere do not
+    shell:
+        "mtrepro train {input.specification} --threads {resources.torch_threads} --workers {resources.workers}"
+        " --device {resources.device} --label '{resources.label}' --log {log}"
