@@ -18,7 +18,26 @@ from mtrepro.study import read_method_file
 
 SMALL: dict[str, dict[str, Any]] = {
     # what a method's own file says, made small enough for seconds; methods that are not named run as they are
-    "mt_sac": {"width": 16, "depth": 2, "batch": 48, "random_steps": 40, "first_updates": 40, "replay_transitions": 900},
+    "mt_sac": {
+        "width": 16,
+        "depth": 2,
+        "batch": 48,
+        "random_steps": 40,
+        "first_updates": 40,
+        "replay_transitions": 900,
+    },
+}
+LEARNING: dict[str, dict[str, Any]] = {
+    # enough to learn the toy benchmark in seconds
+    "mt_sac": {
+        "width": 64,
+        "batch": 96,
+        "random_steps": 100,
+        "first_updates": 100,
+        "discount": 0.9,
+        "target_rate": 0.02,
+    }
+    | {"actor_rate": 3e-3, "critic_rate": 3e-3, "temperature_rate": 3e-3},
 }
 SAME_FILES = ("evaluation.csv", "training.csv", "specification.yaml")  # of two equal runs; the others tell times
 

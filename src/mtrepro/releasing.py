@@ -13,7 +13,6 @@ from mtrepro.results import RESULT_FILES
 from mtrepro.study import ResolvedStudy, load_study
 
 
-
 def release(study: Path) -> Path:
     """Copy a study's runs to results/released/<study>/ and make its tables and figures there; returns the folder.
 

@@ -172,6 +172,7 @@ def load_study(path: Path) -> ResolvedStudy:
     study = validation.validate(Study, validation.read_yaml(path), where, "docs/study.md")
     benchmark, tasks, episodes = _resolve_benchmark(study, where)
     evaluation = Evaluation(every=study.evaluation.every, episodes=study.evaluation.episodes or episodes)
+    _refuse_unknown_methods(study, where)
     _refuse_unused_settings(study, where)
     runs: list[Run] = []
     for name, arm in study.arms.items():
@@ -220,8 +221,6 @@ def _resolve_benchmark(study: Study, where: str) -> tuple[dict[str, Any], tuple[
 
 def _resolve_arm(study: Study, name: str, arm: Arm, tasks: int, where: str) -> dict[str, Any]:
     place = validation.join(where, "arms", name)
-    if arm.method not in method_names():
-        raise validation.unknown(f"{place}.method", "method", arm.method, method_names(), "docs/methods/")
     known = settings_model(arm.method).model_fields
     shared = {key: value for key, value in study.settings.items() if key in known}
     defaults = read_method_file(arm.method).settings
@@ -242,8 +241,15 @@ def _conflicts(settings: BaseModel, budget: int, tasks: int) -> Iterator[tuple[s
         yield from find(budget=budget, tasks=tasks)
 
 
+def _refuse_unknown_methods(study: Study, where: str) -> None:
+    for name, arm in study.arms.items():
+        if arm.method not in method_names():
+            place = validation.join(where, "arms", name, "method")
+            raise validation.unknown(place, "method", arm.method, method_names(), "docs/methods/")
+
+
 def _refuse_unused_settings(study: Study, where: str) -> None:
-    methods = sorted({arm.method for arm in study.arms.values()} & set(method_names()))
+    methods = sorted({arm.method for arm in study.arms.values()})
     known = sorted({key for method in methods for key in settings_model(method).model_fields})
     for key in study.settings:
         if key not in known:

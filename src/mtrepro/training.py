@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from mtrepro.benchmarks import SimulationError
 from mtrepro.benchmarks.loading import load_benchmark
 from mtrepro.benchmarks.vector import VectorEnvironment
 from mtrepro.engine.replay import Transitions
@@ -111,6 +112,8 @@ class Trainer:
                 monitor.beat(self)
         except _ActionsNotFiniteError:
             self.diverged = "the policy's actions are not finite"
+        except SimulationError as error:
+            self.diverged = str(error)
 
     def _advance(self) -> None:
         """One vector step: every task's environment moves once."""

@@ -78,9 +78,9 @@ class Study:
         return "auto" if self.gpu else "cpu"
 
     @property
-    def tries(self) -> int:
-        """Tries of one training job; each continues from the checkpoint of the one before."""
-        return self._resources.tries
+    def retries(self) -> int:
+        """Tries of one training job after its first; each continues from the checkpoint of the one before."""
+        return self._resources.tries - 1
 
     @property
     def gpu(self) -> int:
@@ -118,11 +118,7 @@ class Study:
     def present(self) -> list[str]:
         """The runs that have a result, diverged ones included, each with a digest of what it is."""
         files = {run: root() / self.results / run / "run.json" for run in self._runs}
-        return [
-            f"{run}:{_digest(file.read_bytes())}"
-            for run, file in files.items()
-            if file.is_file()
-        ]
+        return [f"{run}:{_digest(file.read_bytes())}" for run, file in files.items() if file.is_file()]
 
 
 def _digest(content: bytes) -> str:
@@ -153,11 +149,7 @@ def chosen_study(configfiles: Sequence[str | Path], config: Mapping[str, Any]) -
         )
     path = Path(configfiles[0])
     content = validation.read_yaml(path)
-    changed = sorted(
-        key
-        for key in config.keys() | content.keys()
-        if config.get(key) != content.get(key)
-    )
+    changed = sorted(key for key in config.keys() | content.keys() if config.get(key) != content.get(key))
     if changed:
         raise SpecificationError(
             f"--config {changed[0]}=…: a study is changed by editing its file, {shown(path)}\n"
@@ -187,16 +179,12 @@ def need_apptainer(deployment: Collection[Any], study: str) -> None:
     Raises:
         MtreproError: neither apptainer nor singularity is on the PATH.
     """
-    if _contained(deployment) and not (
-        shutil.which("apptainer") or shutil.which("singularity")
-    ):
+    if _contained(deployment) and not (shutil.which("apptainer") or shutil.which("singularity")):
         raise MtreproError(NO_APPTAINER.format(study=study))
 
 
 def _contained(deployment: Collection[Any]) -> bool:
-    return any(
-        str(method).rsplit(".", 1)[-1].lower() == "apptainer" for method in deployment
-    )
+    return any(str(method).rsplit(".", 1)[-1].lower() == "apptainer" for method in deployment)
 
 
 def need_images(deployment: Collection[Any]) -> None:
@@ -209,7 +197,7 @@ def need_images(deployment: Collection[Any]) -> None:
         if "://" not in image(name) and not (root() / image(name)).exists():
             raise MtreproError(
                 f"{image(name)}: there is no such image\n"
-                "  build it, see docs/workflow.md#containers, or run without: snakemake --profile workflow/profiles/local"
+                "  build it, see docs/workflow.md, or run without: snakemake --profile workflow/profiles/local"
             )
 
 
@@ -220,14 +208,10 @@ def report_file(arguments: Sequence[str] | None = None) -> str | None:
     study, a dry run makes no report, nor do targets that are only a part of one.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if _has(words, "--dry-run", "--dryrun", "-n") or {"runs", "specifications"} & set(
-        words
-    ):
+    if _has(words, "--dry-run", "--dryrun", "-n") or {"runs", "specifications"} & set(words):
         return None
     try:
-        study = load_study(
-            Path(_value(words, "--configfile", "--configfiles") or root() / DEMO)
-        )
+        study = load_study(Path(_value(words, "--configfile", "--configfiles") or root() / DEMO))
     except MtreproError:
         return None  # the Snakefile says what is wrong
     folder = study.folder / "partial" if "partial" in words else study.folder
@@ -241,10 +225,7 @@ def default_cores(arguments: Sequence[str] | None = None) -> str | None:
     A cluster must not get it: Snakemake would cut every job's threads down to the cores of the machine it starts from.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    chosen = (
-        _has(words, "--profile", "--executor", "-e", "--jobs", "-j")
-        or "SNAKEMAKE_PROFILE" in os.environ
-    )
+    chosen = _has(words, "--profile", "--executor", "-e", "--jobs", "-j") or "SNAKEMAKE_PROFILE" in os.environ
     return None if chosen else "all"
 
 

@@ -1,4 +1,4 @@
-"""Write a small study folder as training would leave it: manifest.json and runs, with holes and divergence on demand."""
+"""Write a small study folder as training leaves it: manifest.json and runs, with holes and divergence on demand."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Score = Callable[[int, int, int, int, str], float]  # (seed, step, task index, e
 
 
 def learning(seed: int, step: int, task: int, episode: int, metric: str) -> float:
-    """A made-up run that learns: success rises with the step, earlier on the first tasks; noise from the names alone."""
+    """A made-up run that learns: success rises with the step, earlier on the first tasks; noise from the names."""
     digest = hashlib.sha256(f"{seed} {step} {task} {episode}".encode()).digest()
     noise = int.from_bytes(digest[:4], "little") / 2**32
     level = 1 / (1 + np.exp(-(step / 400 - 3 - task + 0.8 * np.sin(seed))))
@@ -82,6 +82,7 @@ class FakeStudy:
             "note": self.note,
             "benchmark": {"family": "metaworld", "name": "closing", "protocol": "v3", "reward_version": "v2"},
             "tasks": list(self.tasks),
+            "evaluation": {"every": 500, "episodes": self.episodes},
             "arms": [
                 {
                     "arm": arm.arm,
@@ -89,7 +90,14 @@ class FakeStudy:
                     "reference": arm.reference,
                     "method": arm.arm.replace("-", "_"),
                     "budget": max(arm.steps),
-                    "runs": [{"seed": seed, "run": self.run_name(arm, seed)} for seed in arm.seeds],
+                    "runs": [
+                        {
+                            "seed": seed,
+                            "run": self.run_name(arm, seed),
+                            "specification_digest": self.digest(arm, seed),
+                        }
+                        for seed in arm.seeds
+                    ],
                 }
                 for arm in self.arms
             ],

@@ -33,7 +33,9 @@ _leaf = (
     | st.integers(-(2**130), 2**130)  # random generators hold 128-bit numbers
     | st.floats(allow_nan=False)
     | st.text(max_size=5)
-    | npst.arrays(st.sampled_from([np.float32, np.float64, np.uint8, np.int64, np.bool_]), npst.array_shapes(max_dims=3))
+    | npst.arrays(
+        st.sampled_from([np.float32, np.float64, np.uint8, np.int64, np.bool_]), npst.array_shapes(max_dims=3)
+    )
 )
 _key = st.text(max_size=5) | st.integers(0, 9)
 

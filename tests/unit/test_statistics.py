@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -34,7 +34,9 @@ def test_statistics_of_a_case_worked_by_hand() -> None:
     assert statistics.mean(table) == 0.625  # 5 / 8
     assert statistics.median(table) == 0.625  # between 0.5 and 0.75
     assert statistics.worst_task(table) == 0.25
-    assert statistics.interquartile_mean(table) == (0.5 + 0.5 + 0.75 + 1.0) / 4  # without 0 and 0.25, without two of the ones
+    assert (
+        statistics.interquartile_mean(table) == (0.5 + 0.5 + 0.75 + 1.0) / 4
+    )  # without 0 and 0.25, without two of the ones
 
 
 def test_iqm_of_three_scores_is_their_mean_because_nothing_is_cut() -> None:
@@ -108,10 +110,11 @@ def test_interval_over_runs_equals_a_loop_that_draws_whole_rows(rng: Generator) 
 def test_runs_that_fail_on_all_tasks_together_widen_the_interval_over_runs_only(rng: Generator) -> None:
     table = np.repeat(np.array([[1.0], [1.0], [0.0], [1.0], [0.0]]), 10, axis=1)
     width = {}
-    for unit in ("task", "run"):
-        low, high = statistics.bootstrap_interval(table, statistics.mean, rng, unit=unit, resamples=2000)  # type: ignore[arg-type]
+    units: tuple[Literal["task", "run"], ...] = ("task", "run")
+    for unit in units:
+        low, high = statistics.bootstrap_interval(table, statistics.mean, rng, unit=unit, resamples=2000)
         width[unit] = float(high - low)
-    assert width["run"] > 2.5 * width["task"]  # by the square root of ten tasks, were it not for the steps of 0.2
+    assert width["run"] > 2.5 * width["task"]  # 2.9; the square root of ten tasks is 3.2
 
 
 def test_interval_covers_the_truth_about_as_often_as_it_says() -> None:
@@ -119,7 +122,7 @@ def test_interval_covers_the_truth_about_as_often_as_it_says() -> None:
     for _ in range(trials):
         low, high = statistics.bootstrap_interval(rng.normal(size=(10, 5)), statistics.mean, rng, resamples=500)
         hits += int(low <= 0 <= high)
-    # Percentile intervals of ten seeds are known to be somewhat narrow: 92 % here; the binomial scatter is 1.6 %
+    # Percentile intervals of ten seeds are known to be somewhat narrow: 91 % here; the binomial scatter is 1.6 %
     assert 0.87 <= hits / trials <= 0.98
 
 
@@ -196,5 +199,5 @@ def test_intervals_are_ordered_and_inside_the_scores(table: statistics.Array, un
     if table.shape[0] == 1:
         assert np.isnan(low).all()
     else:
-        assert (low <= high).all()
+        assert (low <= high + 1e-9).all()
         assert (low >= table.min() - 1e-9).all() and (high <= table.max() + 1e-9).all()

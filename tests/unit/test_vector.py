@@ -238,6 +238,7 @@ def test_closing_leaves_no_process_and_no_handle_behind() -> None:
         environment.close()
         environment.close()  # a second time does nothing
         assert all(dead(pid, 0.1) for pid in pids)
+        del environment  # and with it the memory's handle
     assert sorted(os.listdir("/proc/self/fd")) == before
 
 

@@ -31,7 +31,7 @@ rule train:
         "<runs>/logs/train/{run}.log",
     benchmark:
         "<runs>/benchmarks/train/{run}.jsonl"
-    retries: STUDY.tries  # each try continues from the checkpoint of the one before
+    retries: STUDY.retries  # each try continues from the checkpoint of the one before
     container:
         IMAGES["train"]
     threads: STUDY.cores

@@ -1,6 +1,6 @@
 """From raw runs to summary.csv, per_task.csv, curves.csv, runs.csv, metrics.json: every number of tables and figures.
 
-docs/statistics.md says what each column means. Whatever runs exist are aggregated; the others are holes with their count.
+docs/statistics.md says what each column means. Whatever runs exist are aggregated; the others are holes, counted.
 """
 
 from __future__ import annotations
@@ -56,24 +56,19 @@ PER_TASK = [
     "seeds_expected",
 ]
 CURVES = ["arm", "reference", "task", "step", "transitions", "metric", "statistic", "value", "low", "high", "seeds"]
-RUNS = [
-    "arm",
-    "seed",
-    "run",
-    "status",
+_RECORDED = [
     "reason",
     "step",
     "budget",
     "specification_digest",
     "source_digest",
-    "commit",
-    "dirty",
     "exact",
     "device",
     "threads",
-    "container",
-    "hardware",
+    "cpu_capability",
 ]
+_PROVENANCE = ("commit", "dirty", "container", "hardware")
+RUNS = ["arm", "seed", "run", "status", *_RECORDED, *_PROVENANCE]
 
 
 def aggregate(study_folder: Path, output: Path) -> None:
@@ -232,10 +227,8 @@ def _run(arm: ArmCurves, run: Run) -> Row:
     row |= {"arm": arm.arm.expected.arm, "seed": run.seed, "run": run.name, "status": run.status}
     if run.record is None:
         return row
-    for key in ("reason", "step", "budget", "specification_digest", "source_digest", "exact", "device", "threads"):
-        row[key] = getattr(run.record, key)
-    for key in ("commit", "dirty", "container", "hardware"):
-        row[key] = _flat(run.record.provenance.get(key))
+    row |= {key: getattr(run.record, key) for key in _RECORDED}
+    row |= {key: _flat(run.record.provenance.get(key)) for key in _PROVENANCE}
     return row
 
 

@@ -58,7 +58,7 @@ def _common_steps(arm: Arm) -> tuple[int, ...]:
             raise MtreproError(
                 f"{Path(run.name) / 'evaluation.csv'}: was evaluated at other steps than {ended[0].name}, "
                 f"of the same arm {arm.expected.arm}\n"
-                "  write the manifest again with `mtrepro manifest`, or remove the folder that is wrong and run it again"
+                "  write the manifest again with `mtrepro manifest`, or remove the wrong folder and run it again"
             )
     if ended:
         return _steps(ended[0])

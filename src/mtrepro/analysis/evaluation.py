@@ -115,5 +115,5 @@ def _mean(values: list[float]) -> float:
 def _error(path: Path, what: str, line: int | None = None) -> MtreproError:
     where = shown(path) if line is None else f"{shown(path)}:{line}"
     return MtreproError(
-        f"{where}: {what}\n  restore the file, or remove its folder: the run then shows as missing, and can be run again"
+        f"{where}: {what}\n  restore the file, or remove its folder: the run then shows as missing and can be run again"
     )

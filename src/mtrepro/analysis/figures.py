@@ -128,7 +128,7 @@ def task_panels(material: Material, metric: str) -> Figure:
         draw_curves(axes, material, tasks[index], metric)
         if not material.empty(metric):
             style.few_ticks(axes, 3, 4)
-        axes.xaxis.set_tick_params(labelbottom=index + columns >= len(tasks))
+            axes.xaxis.set_tick_params(labelbottom=index + columns >= len(tasks))
     canvas.supxlabel(_step_label(material.note), fontsize=8.5)
     canvas.supylabel(UNITS[metric], fontsize=8.5)
     return figure
@@ -268,7 +268,7 @@ def _nothing(axes: Axes, material: Material, metric: str) -> bool:
 
 
 def _named(arm: ArmNote) -> str:
-    return arm.label if arm.reference and arm.whole else f"{arm.label} ({arm.seeds})"
+    return arm.label if arm.reference and arm.whole else f"{arm.label}, {arm.seeds}"
 
 
 def _tasks(note: StudyNote) -> str:

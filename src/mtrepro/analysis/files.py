@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
 import json
 import math
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mtrepro.engine.files import write_atomically
-from mtrepro.errors import MtreproError, OutputError
+from mtrepro.errors import MtreproError
 from mtrepro.paths import shown
 
 # Six digits are far above what any interval resolves and far below where processors differ in the last bits.
@@ -43,26 +41,6 @@ def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, A
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a JSON file, two spaces of indent, keys in the order given."""
     write_atomically(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Put a binary file in place at once.
-
-    Raises:
-        OutputError: the disk is full or the folder cannot be written; what stood at `path` still stands.
-    """
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(content)
-        partial.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink()
-        raise OutputError(
-            f"{shown(path)}: cannot be written: {error.strerror}\n"
-            "  free some space or mend the permission, then start the same command again"
-        ) from None
 
 
 def read_rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:

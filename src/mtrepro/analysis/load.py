@@ -1,7 +1,8 @@
 """Read a study: its manifest of expected runs, and those runs that are there.
 
-A run is present when its folder holds run.json and evaluation.csv, which training writes last. Any other run is missing:
-a hole with its count. A run that is there but is not the one that the manifest expects is an error, never a number.
+A run is present when its folder holds evaluation.csv and run.json, which training writes last. Any other run is
+missing: a hole with its count. A run that is there but is not the one that the manifest expects is an error, never a
+number.
 """
 
 from __future__ import annotations
@@ -32,6 +33,13 @@ class ExpectedRun(Record):
 
     seed: int
     run: str
+    specification_digest: str
+
+
+class ExpectedEvaluation(Record):
+    """How the runs are measured."""
+
+    episodes: int
 
 
 class ExpectedArm(Record):
@@ -56,6 +64,7 @@ class Manifest(Record):
     note: str = ""
     benchmark: dict[str, Any]
     tasks: list[str]
+    evaluation: ExpectedEvaluation
     arms: list[ExpectedArm]
 
 
@@ -73,6 +82,7 @@ class RunRecord(Record):
     exact: bool
     device: str = ""
     threads: int | None = None
+    cpu_capability: str = ""
     provenance: dict[str, Any] = {}
 
 
@@ -148,6 +158,9 @@ def _read_run(folder: Path, manifest: Manifest, arm: ExpectedArm, expected: Expe
     record = validate(RunRecord, _read_json(record_file), shown(record_file))
     _check_record(record_file, record, arm, expected)
     evaluation = read_evaluation(evaluation_file, manifest.tasks)
+    if evaluation.episodes not in (0, manifest.evaluation.episodes):
+        wanted = manifest.evaluation.episodes
+        raise _error(evaluation_file, f"has {evaluation.episodes} episodes a task, the manifest expects {wanted}")
     finite = evaluation.finite_part()
     if record.status == "diverged":
         return Run(expected.seed, expected.run, "diverged", record, finite if finite.steps else None)
@@ -164,10 +177,9 @@ def _check_record(path: Path, record: RunRecord, arm: ExpectedArm, expected: Exp
     """Refuse a run that is not the expected one: a folder renamed or copied by hand, or a manifest of another day."""
     if record.run != expected.run:
         raise _error(path, f"run: is {record.run!r}, the manifest expects {expected.run!r}")
-    digest = expected.run.rpartition("-")[2]
-    if not record.specification_digest.startswith(digest):
-        found = record.specification_digest[: len(digest)]
-        raise _error(path, f"specification_digest: begins with {found!r}, the manifest expects {digest!r}")
+    if record.specification_digest != expected.specification_digest:
+        found, wanted = record.specification_digest[:12], expected.specification_digest[:12]
+        raise _error(path, f"specification_digest: begins with {found!r}, the manifest expects {wanted!r}")
     if record.budget != arm.budget:
         raise _error(path, f"budget: is {record.budget}, the manifest expects {arm.budget} (arm {arm.arm})")
 

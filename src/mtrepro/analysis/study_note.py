@@ -76,7 +76,7 @@ def write_note(path: Path, study: StudyRuns, curves: list[ArmCurves]) -> None:
         schema_version=KNOWN_SCHEMA_VERSION,
         study=manifest.study,
         title=manifest.title,
-        protocol=_protocol(study, curves),
+        protocol=_protocol(study),
         tasks=manifest.tasks,
         metrics=study.metrics,
         arms=[arm_note(each) for each in curves],
@@ -110,7 +110,7 @@ def arm_note(curves: ArmCurves) -> ArmNote:
     )
 
 
-def _protocol(study: StudyRuns, curves: list[ArmCurves]) -> str:
+def _protocol(study: StudyRuns) -> str:
     """One line: benchmark, protocol, reward version, tasks, horizon, evaluation episodes."""
     benchmark: Mapping[str, Any] = study.manifest.benchmark
     name = "/".join(str(benchmark[key]) for key in ("family", "name") if benchmark.get(key))
@@ -119,10 +119,8 @@ def _protocol(study: StudyRuns, curves: list[ArmCurves]) -> str:
         if benchmark.get(key) is not None:
             parts.append(f"{words} {benchmark[key]}")
     parts.append(f"{len(study.manifest.tasks)} tasks")
-    episodes = sorted({run.evaluation.episodes for each in curves for run in each.arm.scored if run.evaluation})
-    if episodes:
-        counted = "–".join(str(count) for count in sorted({episodes[0], episodes[-1]}))
-        parts.append(f"{counted} evaluation episode{'' if counted == '1' else 's'} per task")
+    episodes = study.manifest.evaluation.episodes
+    parts.append(f"{episodes} evaluation episode{'' if episodes == 1 else 's'} per task")
     return ", ".join(parts) + "."
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mtrepro.analysis.files import write_bytes
+from mtrepro.engine.files import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -113,10 +113,12 @@ def save(figure: Figure, folder: Path, name: str) -> None:
     Raises:
         OutputError: the folder cannot be written.
     """
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # laid out once: the same places in all formats, and in a third of the time
     for kind in FORMATS:
         buffer = io.BytesIO()
         figure.savefig(buffer, format=kind, metadata=_METADATA[kind])
-        write_bytes(folder / f"{name}.{kind}", buffer.getvalue())
+        write_atomically(folder / f"{name}.{kind}", buffer.getvalue())
 
 
 def thousands(value: float) -> str:

@@ -75,12 +75,12 @@ def columns_of(metrics: Sequence[str]) -> list[Column]:
     leading, *others = metrics
     name = leading.capitalize()
     return [
-        Column(f"{name}, final mean", leading, "final", "mean"),
+        Column(f"{name}, mean", leading, "final", "mean"),
         Column("IQM", leading, "final", "iqm"),
         Column("Worst task", leading, "final", "worst_task", brief=True),
         Column("Best", leading, "best_of_mean_curve", "mean", brief=True),
         Column("AUC", leading, "area_under_curve", "mean", brief=True),
-        *(Column(f"{other.capitalize()}, final mean", other, "final", "mean") for other in others),
+        *(Column(f"{other.capitalize()}, mean", other, "final", "mean") for other in others),
     ]
 
 
@@ -96,11 +96,16 @@ def _result_table(tables: Path, note: StudyNote, brief: bool) -> Table:
         texts = [cells.get((arm.arm, each.metric, each.column, each.statistic), HOLE) for each in columns]
         if brief:
             texts = [text.partition(" [")[0] if each.brief else text for text, each in zip(texts, columns, strict=True)]
-        body.append([arm.label, arm.seeds.replace(" seeds", ""), _steps(arm, note), *texts])
-    head = ["Arm", "Seeds", "Steps", *(each.heading for each in columns)]
+        body.append([arm.label, arm.seeds.replace(" seeds", ""), _steps(arm, note, brief), *texts])
+    head = [
+        "Arm",
+        "Seeds",
+        "Steps" if brief else "Steps (transitions)",
+        *(each.heading.removesuffix(", mean" if brief else "") for each in columns),
+    ]
     explained = (
-        f"Final, IQM and worst task: the last evaluation. IQM: mean of the middle half of all {note.metrics[0]} scores of "
-        "seeds and tasks. Best: highest point of the mean curve, biased upward. AUC: time average of the mean curve. "
+        f"Mean, IQM and worst task: the last evaluation. IQM: mean of the middle half of all {note.metrics[0]} scores "
+        "of seeds and tasks. Best: highest point of the mean curve, biased upward. AUC: its time average. "
         f"{INTERVALS}"
     )
     return Table("result", note.title, head, body, _footnotes(note, explained))
@@ -115,19 +120,20 @@ def _per_task_table(tables: Path, note: StudyNote, metric: str) -> Table:
     body = [
         [task, *(cells.get((arm.arm, task, metric, "final", "mean"), HOLE) for arm in note.arms)] for task in note.tasks
     ]
-    head = ["Task", *(arm.label if arm.whole else f"{arm.label} ({arm.seeds})" for arm in note.arms)]
+    head = ["Task", *(arm.label if arm.whole else f"{arm.label}, {arm.seeds}" for arm in note.arms)]
     explained = f"Mean over seeds at the last evaluation. {INTERVALS}"
     caption = f"{note.title}: {metric} of each task"
     return Table(f"per-task-{metric}", caption, head, body, _footnotes(note, explained))
 
 
 def _footnotes(note: StudyNote, explained: str) -> list[str]:
-    steps = f"Steps are vector steps: each moves all {len(note.tasks)} tasks once; in brackets the transitions."
+    count = len(note.tasks)
+    steps = f"Steps are vector steps: each moves all {count} tasks once, so transitions are {count} times as many."
     return [note.protocol, explained, *([steps] if "IQM" in explained else []), *note.notes]
 
 
-def _steps(arm: ArmNote, note: StudyNote) -> str:
-    return f"{arm.budget:,} ({arm.budget * len(note.tasks):,})" if arm.budget else "0"
+def _steps(arm: ArmNote, note: StudyNote, brief: bool) -> str:
+    return f"{arm.budget:,}" if brief or not arm.budget else f"{arm.budget:,} ({arm.budget * len(note.tasks):,})"
 
 
 def show(metric: str, value: str, low: str, high: str) -> str:

@@ -3,7 +3,8 @@
 A family is a module `benchmarks/<family>.py` with
 
 - `PACKAGES`: the installed distributions whose versions its results depend on, as a tuple of names;
-- `Settings`: a frozen pydantic model, every field described, which also rejects impossible combinations;
+- `Settings`: a frozen pydantic model, every field described, which rejects impossible combinations and fills in what a
+  protocol implies; it has `task_names()` and `evaluation_episodes`, which planning reads without making a benchmark;
 - `Benchmark(settings, seed)`: see the protocol below.
 
 Importing a family is cheap: simulators are imported when the first environment is made, so that planning is quick.
@@ -21,6 +22,10 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 Purpose = Literal["training", "evaluation"]
 State = Mapping[str, Any]  # nested dicts and lists of numbers, strings, None and numpy arrays; nothing else
+
+
+class SimulationError(RuntimeError):
+    """The physics became unstable, and the simulator would go on from a state that nothing led to: a diverged run."""
 
 
 class Step(NamedTuple):

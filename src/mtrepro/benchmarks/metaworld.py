@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from mtrepro.benchmarks import Purpose
 from mtrepro.benchmarks.metaworld_environment import GOALS, Sawyer, draw_goals
 from mtrepro.benchmarks.metaworld_tasks import MT50, SETS
-from mtrepro.benchmarks.streams import numpy_stream
+from mtrepro.engine.streams import numpy_stream
 
 PACKAGES = ("gymnasium", "metaworld", "mujoco", "numpy", "scipy")
 LONGEST = 500  # Meta-World's max_path_length: its environments raise an error beyond it

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mtrepro.benchmarks import Array, Purpose, State, Step, metaworld_state
-from mtrepro.benchmarks.streams import generator_state, load_generator_state, numpy_stream
+from mtrepro.benchmarks import Array, Purpose, SimulationError, State, Step, metaworld_state
+from mtrepro.engine.streams import generator_state, load_generator_state, numpy_stream
 
 if TYPE_CHECKING:
     from mtrepro.benchmarks.metaworld import Settings
@@ -23,10 +23,6 @@ if TYPE_CHECKING:
 GOALS = 50  # per task, as Meta-World's own benchmarks have
 # Hand, object 1, object 2 of the current frame, and the goal; the grip, the turns and the previous frame are left out.
 COMPACT = np.r_[0:3, 4:7, 11:14, 36:39]
-
-
-class SimulationError(RuntimeError):
-    """The physics became unstable, so that MuJoCo or Meta-World would go on from a state that nothing led to."""
 
 
 @dataclass

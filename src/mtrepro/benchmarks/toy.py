@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from mtrepro.benchmarks import Array, Purpose, State, Step
-from mtrepro.benchmarks.streams import generator_state, load_generator_state, numpy_stream
+from mtrepro.engine.streams import generator_state, load_generator_state, numpy_stream
 
 PACKAGES = ("numpy",)
 SPEED = 0.2  # length of one step in the square

@@ -16,12 +16,12 @@ import sys
 import tempfile
 from multiprocessing import Pipe
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mtrepro.benchmarks import Array, Benchmark, Purpose, State
+from mtrepro.benchmarks import Array, Benchmark, Purpose, SimulationError, State
 from mtrepro.benchmarks.worker import (
     CLOSE,
     FAILED,
@@ -113,7 +113,8 @@ class VectorEnvironment:
         """Move every task by one action, (tasks, action_size) in [-1, 1].
 
         Raises:
-            TaskError: an environment raised an exception, or its worker died; all workers are ended.
+            SimulationError: the physics of a task became unstable; all workers are ended.
+            TaskError: an environment raised another exception, or its worker died; all workers are ended.
         """
         arrays = self._arrays
         if actions.shape != arrays.action.shape:
@@ -154,7 +155,7 @@ class VectorEnvironment:
             worker.ask_to_close()
         self._end(_GRACE_SECONDS)
 
-    def __enter__(self) -> VectorEnvironment:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -181,7 +182,10 @@ class VectorEnvironment:
                 return group.load_state(content)
             return group.state()
         except Exception as error:
+            self._local = None
             self._end()
+            if isinstance(error, SimulationError):
+                raise SimulationError(f"{group.where()}: {error}") from None
             raise TaskError(f"{group.where()}: {type(error).__name__}: {error}") from error
 
     def _replies(self) -> list[Any]:
@@ -243,7 +247,9 @@ class _Worker:
         except (EOFError, OSError):
             raise TaskError(f"{self._name} {self._death()}") from None
         if answer[:1] == FAILED:
-            reason, trace = pickle.loads(answer[1:])
+            unstable, reason, trace = pickle.loads(answer[1:])
+            if unstable:
+                raise SimulationError(reason)
             raise TaskError(f"{reason}\n  in {self._name}:\n{trace}")
         return pickle.loads(answer[1:]) if len(answer) > 1 else None
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from mtrepro.benchmarks import Benchmark, Environment, Purpose, State
+from mtrepro.benchmarks import Benchmark, Environment, Purpose, SimulationError, State
 
 RESET, STEP, STATE, LOAD, CLOSE = b"r", b"s", b"g", b"l", b"c"
 DONE, FAILED = b"d", b"f"
@@ -156,9 +156,14 @@ def _serve_group(
         group.close()
     except (EOFError, BrokenPipeError, ConnectionResetError):
         raise
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - whatever it was, the main process raises it
         where = group.where() if group else where
-        report = (f"{where}: {type(error).__name__}: {error}", traceback.format_exc())
+        unstable = isinstance(error, SimulationError)
+        report = (
+            unstable,
+            f"{where}: {error}" if unstable else f"{where}: {type(error).__name__}: {error}",
+            traceback.format_exc(),
+        )
         connection.send_bytes(FAILED + pickle.dumps(report))
 
 

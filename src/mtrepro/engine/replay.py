@@ -13,6 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mtrepro.engine import streams
+
 Sampling = Literal["uniform", "stratified"]
 
 
@@ -106,14 +108,14 @@ class Replay:
         filled = len(self)
         return {
             "added": self.added,
-            "generator": dict(self.generator.bit_generator.state),
+            "generator": streams.generator_state(self.generator),
             **{name: getattr(self, name)[:filled] for name in self._columns},
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Continue from `state`, bit for bit."""
         self.added = state["added"]
-        self.generator.bit_generator.state = state["generator"]
+        streams.load_generator_state(self.generator, state["generator"])
         for name in self._columns:
             getattr(self, name)[: len(self)] = state[name]
 

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mtrepro.engine import seeding
+from mtrepro.engine import seeding, streams
 from mtrepro.engine.adam import Adam
 from mtrepro.engine.meters import Meters
 from mtrepro.engine.replay import Replay, Transitions
@@ -92,9 +92,9 @@ class MtSac:
         }
         self.replay = Replay(
             settings.replay_transitions, tasks, problem.observation_shape, actions, settings.replay_sampling,
-            seeding.numpy_stream(seed, "replay"), device,
+            streams.numpy_stream(seed, "replay"), device,
         )  # fmt: skip
-        self.random_actions = seeding.numpy_stream(seed, "random actions")
+        self.random_actions = streams.numpy_stream(seed, "random actions")
         self.noise = seeding.torch_stream(seed, "noise", device=device)
         self.meters = Meters(device)
         self.owed = 0
@@ -209,7 +209,7 @@ class MtSac:
             "log_alpha": self.log_alpha.detach(),
             "optimisers": {name: optimiser.state() for name, optimiser in self.optimisers.items()},
             "replay": self.replay.state(),
-            "random_actions": seeding.generator_state(self.random_actions),
+            "random_actions": streams.generator_state(self.random_actions),
             "noise": self.noise.get_state(),
             "meters": self.meters.state(),
         }
@@ -224,7 +224,7 @@ class MtSac:
         for name, optimiser in self.optimisers.items():
             optimiser.load_state(state["optimisers"][name])
         self.replay.load_state(state["replay"])
-        seeding.load_generator_state(self.random_actions, state["random_actions"])
+        streams.load_generator_state(self.random_actions, state["random_actions"])
         self.noise.set_state(state["noise"])
         self.meters.load_state(state["meters"])
 

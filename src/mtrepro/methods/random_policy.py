@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from mtrepro.engine import seeding
+from mtrepro.engine import streams
 from mtrepro.engine.replay import Transitions
 from mtrepro.methods import Array, Problem
 
@@ -29,7 +29,7 @@ class RandomPolicy:
 
     def act(self, observation: Array, task: Array, explore: bool) -> NDArray[np.float32]:
         """Uniform actions, keyed by what is observed: no state moves, so an interrupted evaluation repeats itself."""
-        noise = seeding.numpy_stream(self.seed, "random policy", observation.tobytes().hex())
+        noise = streams.numpy_stream(self.seed, "random policy", observation.tobytes().hex())
         return noise.uniform(-1, 1, (len(task), self.action_size)).astype(np.float32)
 
     def observe(self, transitions: Transitions) -> None:
