@@ -45,9 +45,7 @@ def lock_mistakes() -> Iterator[str]:
     project = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))
     groups = [project["build-system"]["requires"], project["project"]["dependencies"]]
     groups.extend(project["project"]["optional-dependencies"].values())
-    for requirement in map(
-        Requirement, sorted({text for group in groups for text in group})
-    ):
+    for requirement in map(Requirement, sorted({text for group in groups for text in group})):
         version = locked.get(canonicalize_name(requirement.name))
         if version is None or version not in requirement.specifier:
             yield f"requirements.lock: {version or 'nothing'} for `{requirement}` of pyproject.toml; run `make lock`"
@@ -55,15 +53,9 @@ def lock_mistakes() -> Iterator[str]:
 
 def size_mistakes() -> Iterator[str]:
     """Files over 300 lines and functions over 50: usually two things in one."""
-    listed = subprocess.run(
-        ["git", "ls-files", *CODE], check=True, capture_output=True, text=True
-    ).stdout
+    listed = subprocess.run(["git", "ls-files", *CODE], check=True, capture_output=True, text=True).stdout
     for path in map(Path, listed.split()):
-        if (
-            path.is_symlink()
-            or not path.is_file()
-            or path.suffix not in (".py", ".smk")
-        ):
+        if path.is_symlink() or not path.is_file() or path.suffix not in (".py", ".smk"):
             continue
         text = path.read_text(encoding="utf-8")
         if (count := text.count("\n")) > FILE_LINES:

@@ -9,9 +9,7 @@ import re
 import sys
 from pathlib import Path
 
-MARKS = re.compile(
-    r"(<!-- picture: begin[^\n]*-->\n).*?(<!-- picture: end -->)", re.DOTALL
-)
+MARKS = re.compile(r"(<!-- picture: begin[^\n]*-->\n).*?(<!-- picture: end -->)", re.DOTALL)
 
 
 def main() -> int:
@@ -45,13 +43,8 @@ def picture(graph: str) -> str:
     """The graph from left to right, in the reader's own colours, in an order that does not depend on chance."""
     lines = graph[graph.index("flowchart") :].splitlines()[1:]
     names = dict(re.findall(r"(id\d+)\[(\w+)\]", graph))
-    edges = sorted(
-        (names[a], names[b])
-        for a, b in (re.findall(r"id\d+", line) for line in lines if "-->" in line)
-    )
-    return "flowchart LR\n" + "".join(
-        f"    {source} --> {target}\n" for source, target in edges
-    )
+    edges = sorted((names[a], names[b]) for a, b in (re.findall(r"id\d+", line) for line in lines if "-->" in line))
+    return "flowchart LR\n" + "".join(f"    {source} --> {target}\n" for source, target in edges)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from mtrepro.manifest import manifest_text
 from mtrepro.paths import root, shown
 from mtrepro.results import RESULT_FILES
 from mtrepro.study import ResolvedStudy, load_study
+from mtrepro.workflow import list_released
 
 
 def release(study: Path) -> Path:
@@ -38,6 +39,7 @@ def release(study: Path) -> Path:
     write_figures(partial / "tables", partial / "figures")
     shutil.rmtree(target, ignore_errors=True)
     partial.rename(target)
+    list_released()
     print(f"released {len(resolved.runs)} runs to {shown(target)}; now `dvc commit -f` and commit both")
     return target
 
@@ -48,5 +50,5 @@ def _refuse_holes(resolved: ResolvedStudy) -> None:
         study = shown(resolved.path)
         raise OutputError(
             f"{study}: {len(missing)} of {len(resolved.runs)} runs are missing, the first is {missing[0]}\n"
-            f"  a release is whole: run `snakemake --configfile {study} runs` first"
+            f"  a release is whole: run `snakemake runs --configfile {study}` first"
         )

@@ -15,16 +15,20 @@ from pathlib import Path
 from typing import Any
 
 from mtrepro import validation
+from mtrepro.engine.files import write_atomically
 from mtrepro.errors import MtreproError, SpecificationError
 from mtrepro.manifest import manifest_text
 from mtrepro.paths import root, shown
 from mtrepro.source import accepted_digest, module_digest, run_source
 from mtrepro.study import ResolvedStudy, Run, load_study
 
-__all__ = ["DEMO", "Study", "chosen_study", "image", "module_digest", "report_file"]
+__all__ = ["DEMO", "Study", "chosen_study", "image", "list_released", "module_digest", "report_file"]
 
 DEMO = "config/demo.yaml"
 IMAGES = ("train", "analysis")
+RELEASED_HEAD = """\
+# The released studies; dvc.yaml makes one set of stages for each. `mtrepro release` writes this.
+"""
 NO_APPTAINER = """\
 this profile runs every job in a container, and no `apptainer` is on the PATH
   to get it: your cluster's `module load apptainer`, or https://apptainer.org/docs/admin/main/installation.html
@@ -145,7 +149,7 @@ def chosen_study(configfiles: Sequence[str | Path], config: Mapping[str, Any]) -
         names = ", ".join(shown(Path(name)) for name in configfiles)
         raise SpecificationError(
             f"--configfile {names}: Snakemake would merge the files\n"
-            "  choose one study: `snakemake --configfile config/studies/NAME.yaml`"
+            "  choose one study: `snakemake all --configfile config/studies/NAME.yaml`"
         )
     path = Path(configfiles[0])
     content = validation.read_yaml(path)
@@ -199,6 +203,15 @@ def need_images(deployment: Collection[Any]) -> None:
                 f"{image(name)}: there is no such image\n"
                 "  build it, see docs/workflow.md, or run without: snakemake --profile workflow/profiles/local"
             )
+
+
+def list_released() -> Path:
+    """Write results/released/studies.yaml, from which dvc.yaml makes its stages; returns the file."""
+    folder = root() / "results" / "released"
+    names = sorted(manifest.parent.name for manifest in folder.glob("[!.]*/manifest.json"))
+    path = folder / "studies.yaml"
+    write_atomically(path, f"{RELEASED_HEAD}studies: [{', '.join(names)}]\n")
+    return path
 
 
 def report_file(arguments: Sequence[str] | None = None) -> str | None:

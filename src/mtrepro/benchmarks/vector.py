@@ -7,6 +7,7 @@ process: whoever dies, in whatever way, the others notice at once, and nothing i
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 import pickle
@@ -231,10 +232,8 @@ class _Worker:
 
     def send(self, command: bytes, content: Any = None) -> None:
         """Ask for something; `reply` waits for it."""
-        try:
+        with contextlib.suppress(OSError):  # it died; `reply` says how
             self._line.send_bytes(command if content is None and command != RESET else command + pickle.dumps(content))
-        except OSError:
-            pass  # it died; `reply` says how
 
     def reply(self) -> Any:
         """What the worker answers.

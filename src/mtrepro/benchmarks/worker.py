@@ -156,7 +156,7 @@ def _serve_group(
         group.close()
     except (EOFError, BrokenPipeError, ConnectionResetError):
         raise
-    except Exception as error:  # noqa: BLE001 - whatever it was, the main process raises it
+    except Exception as error:
         where = group.where() if group else where
         unstable = isinstance(error, SimulationError)
         report = (
