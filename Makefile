@@ -14,7 +14,7 @@ demo: setup ## train, evaluate and draw the demo in about six minutes, and print
 	snakemake --profile workflow/profiles/local all && mtrepro show results/demo/study-demo
 
 test: setup ## every test
-	pytest
+	pytest -n 2 --dist loadgroup
 
 lint: setup ## style, types, workflow, and whether everything generated is current
 	tools/lint

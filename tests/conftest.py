@@ -42,6 +42,14 @@ LEARNING: dict[str, dict[str, Any]] = {
 SAME_FILES = ("evaluation.csv", "training.csv", "specification.yaml")  # of two equal runs; the others tell times
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The workflow tests share one long chain, so one process runs them all, and starts them first."""
+    for item in items:
+        if "workflow" in item.path.parts:
+            item.add_marker(pytest.mark.xdist_group("workflow"))
+    items.sort(key=lambda item: "workflow" not in item.path.parts)
+
+
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)

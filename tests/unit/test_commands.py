@@ -1,0 +1,144 @@
+"""The command line: one line of words for a slip, never a traceback, and nothing half-written."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mtrepro import accepting, documenting, paths, planning, releasing, source
+from mtrepro.errors import OutputError, SpecificationError
+from mtrepro.study import load_study
+from mtrepro.terminal import duration
+from tests.conftest import call
+from tests.unit.test_specification import STUDY
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A root of its own with the real configuration and a tiny study."""
+    shutil.copytree(paths.root() / "config", tmp_path / "config")
+    (tmp_path / "config" / "studies" / "tiny.yaml").write_text(yaml.safe_dump(STUDY, sort_keys=False))
+    monkeypatch.setenv("MTREPRO_ROOT", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    source._accepted.cache_clear()
+    return tmp_path
+
+
+def test_every_command_has_a_help_line() -> None:
+    said = call("--help", COLUMNS="200")
+    assert said.returncode == 0
+    for command in (
+        "plan",
+        "specify",
+        "train",
+        "manifest",
+        "aggregate",
+        "tables",
+        "figures",
+        "show",
+        "release",
+        "docs",
+    ):
+        line = next(line for line in said.stdout.splitlines() if f" {command} " in line)
+        assert len(line.strip("│ ").split(maxsplit=1)[1]) > 20, line
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "part"),
+    [
+        (("plan", "config/studies/closng.yaml"), 2, "there is no such file (nearest: closing.yaml)"),
+        (("specify", "config/demo.yaml", "mt_sac-s0-000000000000", "-o", "x.yaml"), 2, "unknown run 'mt_sac-s0-0000"),
+        (("train", "nowhere/specification.yaml"), 2, "nowhere/specification.yaml: there is no such file"),
+        (("show", "nowhere"), 74, "no tables yet"),
+        (("aggregate", "nowhere"), 2, "manifest.json"),
+        (("figures", "nowhere", "-o", "x"), 2, "run `mtrepro aggregate` first"),
+        (("release", "config/demo.yaml"), 74, "6 of 6 runs are missing"),
+        (("accept", "config/demo.yaml", "--reason", " "), 2, "--reason must say why"),
+        (("plann", "x"), 2, "No such command 'plann'"),
+    ],
+)
+def test_a_slip_is_one_message_and_writes_nothing(
+    checkout: Path, words: tuple[str, ...], status: int, part: str
+) -> None:
+    before = sorted(path for path in checkout.rglob("*") if path.is_file())
+    said = call(*words)
+    assert said.returncode == status and part in said.stderr, said.stderr
+    assert "Traceback" not in said.stderr
+    assert sorted(path for path in checkout.rglob("*") if path.is_file()) == before
+
+
+def finish(checkout: Path, source_digest: str) -> list[Path]:
+    """Give every run of the tiny study the record of a finished one."""
+    files = []
+    for run in load_study(checkout / "config/studies/tiny.yaml").runs:
+        file = checkout / "results/runs" / run.name / "run.json"
+        file.parent.mkdir(parents=True)
+        file.write_text(json.dumps({"source_digest": source_digest}))
+        files.append(file)
+    return files
+
+
+def test_accept_records_today_as_the_same_as_then_and_leaves_the_runs_alone(
+    checkout: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = finish(checkout, "older")
+    before = [file.read_text() for file in files]
+    study = checkout / "config/studies/tiny.yaml"
+    accepting.accept_study(study, "a faster loop, same bits")
+    today = source.run_source("mt_sac", "toy").digest()
+    assert source.accepted_digest(today) == "older"
+    assert [file.read_text() for file in files] == before
+    written = yaml.safe_load((checkout / "config/accepted.yaml").read_text())
+    assert written["accepted"] == [{"source": today, "same_as": "older", "reason": "a faster loop, same bits"}]
+    assert "recorded 1 accepted source digests in config/accepted.yaml" in capsys.readouterr().out
+    with pytest.raises(SpecificationError, match="no finished run was made by other code than today's"):
+        accepting.accept_study(study, "again")
+
+
+def test_release_is_whole_or_not_at_all(checkout: Path) -> None:
+    finish(checkout, "x")[0].unlink()
+    with pytest.raises(OutputError, match=r"1 of 4 runs are missing, the first is mt_sac-s0-"):
+        releasing.release(checkout / "config/studies/tiny.yaml")
+    assert not (checkout / "results/released").exists()
+
+
+def test_the_plan_lists_every_run_and_what_is_finished(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    finish(checkout, "x")[1].unlink()
+    planning.print_plan(checkout / "config/studies/tiny.yaml")
+    lines = [line for line in capsys.readouterr().out.splitlines() if "mt_sac-s" in line]
+    assert [("finished" in line, "to train" in line) for line in lines] == [(True, False), (False, True)] + [
+        (True, False)
+    ] * 2
+    assert all("300" in line and "900" in line for line in lines), "steps and transitions"
+
+
+def test_documents_are_current_and_an_edited_one_is_named(checkout: Path) -> None:
+    shutil.copytree(paths.PACKAGE.parents[1] / "docs", checkout / "docs")
+    shutil.copy(paths.PACKAGE.parents[1] / "README.md", checkout)
+    documenting.write_documents(check=False)
+    documenting.write_documents(check=True)
+    page = checkout / "docs/methods/mt_sac.md"
+    page.write_text(page.read_text().replace("`width`", "`breadth`"))
+    with pytest.raises(OutputError, match=r"not current: docs/methods/mt_sac.md\n  run `mtrepro docs`"):
+        documenting.write_documents(check=True)
+
+
+def test_schemas_accept_the_shipped_files_and_refuse_what_the_types_refuse() -> None:
+    import jsonschema
+
+    schema = json.loads((paths.root() / "config/schemas/study.schema.json").read_text())
+    for path in [paths.root() / "config/demo.yaml", *(paths.root() / "config/studies").glob("*.yaml")]:
+        jsonschema.validate(yaml.safe_load(path.read_text()), schema)
+    with pytest.raises(jsonschema.ValidationError, match="'bugdet' was unexpected"):
+        jsonschema.validate(STUDY | {"bugdet": 1}, schema)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0, "0 s"), (59.4, "59 s"), (61, "1:01 min"), (3599, "59:59 min"), (7260, "2:01 h")]
+)
+def test_durations_read_as_a_person_says_them(seconds: float, words: str) -> None:
+    assert duration(seconds) == words
