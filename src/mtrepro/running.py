@@ -24,7 +24,7 @@ from mtrepro.engine.signals import StopRequest
 from mtrepro.errors import StateError
 from mtrepro.paths import shown
 from mtrepro.results import RESULT_FILES, write_results
-from mtrepro.source import run_source
+from mtrepro.source import accepted_digest, run_source
 from mtrepro.specification import Specification, load_specification
 from mtrepro.terminal import Reporter
 from mtrepro.training import Stopped, Trainer
@@ -119,10 +119,9 @@ class _Running:
             record = json.loads((self.folder / "run.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return False
-        digests = {"specification_digest": self.specification.digest(), "source_digest": self.source.digest()}
-        return all(record.get(key) == value for key, value in digests.items()) and all(
-            (self.folder / name).exists() for name in RESULT_FILES
-        )
+        same_run = record.get("specification_digest") == self.specification.digest()
+        same_code = accepted_digest(str(record.get("source_digest"))) == accepted_digest(self.source.digest())
+        return same_run and same_code and all((self.folder / name).exists() for name in RESULT_FILES)
 
     # The monitor
 

@@ -1,0 +1,76 @@
+"""The benchmark program measures everything it names; how long anything takes is never asserted."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from torch.utils.flop_counter import FlopCounterMode
+
+from mtrepro.benchmarks.loading import load_benchmark
+from tests.bench.__main__ import TOPICS
+from tests.bench.environments import Recording
+from tests.bench.measuring import Effort, record, write
+from tests.bench.showing import BEGIN, END, document
+from tests.bench.update import flops_of_update, make_method
+
+LEAST = Effort(  # called full, because the page takes nothing less
+    "full", ("reach-v3",), episodes=((3, 1),), repeats=1, threads=1, updates=1, small_updates=1, products=1,
+    steps=1, demo_steps=2, random_steps=4, transitions=2000, saves=1, limit=1.0,
+)  # fmt: skip
+ENVIRONMENTS = ("ours, 0 workers", "ours, 1 worker", "ours, 2 workers", "gym.make_vec sync", "gym.make_vec async")
+UPDATES = ("update, 400 x 3, batch 1280", "update, 64 x 2, batch 192", "matrix product 1280 x 400 x 400")
+ROWS = {
+    "environments": [f"3-step episodes: {name}" for name in (*ENVIRONMENTS, "physics alone")],
+    "update": list(UPDATES),
+    "training": ["MT10, 0 workers", "MT10, 2 workers", "demo, 0 workers"],
+    "checkpoint": [
+        "save: write, hash, fsync, rename",
+        "the same bytes written plainly, fsync",
+        "load: hash, read, check",
+        "the same file read plainly",
+    ],
+}
+
+
+def test_every_topic_writes_every_row_with_positive_medians_and_the_page_shows_them(tmp_path: Path) -> None:
+    assert set(TOPICS) == set(ROWS)
+    for topic, measure in TOPICS.items():
+        content = json.loads(write(record(topic, LEAST, measure), tmp_path).read_text())
+        assert [row["name"] for row in content["rows"]] == ROWS[topic]
+        assert {"schema_version", "machine", "versions", "load", "date"} <= content.keys()
+        for row in content["rows"]:
+            assert row["repeats"] == row["threads"] == 1
+            assert 0 < row["lowest"] <= row["median"] <= row["highest"]
+            assert all(column["median"] > 0 for column in row["beside"].values()), row
+    page = tmp_path / "page.md"
+    page.write_text(f"above\n{BEGIN}\nan old figure\n{END}\nbelow\n")
+    document(tmp_path, page, list(TOPICS))
+    text = page.read_text()
+    assert text.startswith(f"above\n{BEGIN}\nMeasured on ") and text.endswith(f"{END}\nbelow\n")
+    assert "an old figure" not in text and all(name in text for names in ROWS.values() for name in names)
+
+
+@pytest.mark.parametrize("changed", [{"width": 8, "depth": 1}, {"width": 12, "depth": 3, "task_input": "none"}])
+def test_operations_of_an_update_are_those_that_torch_counts(changed: dict[str, Any]) -> None:
+    method = make_method(500, batch=20, **changed)
+    with FlopCounterMode(display=False) as counter:
+        method.learn()
+    assert flops_of_update(method) == counter.get_total_flops()
+
+
+def test_full_size_update_has_the_operations_of_the_count_by_hand() -> None:
+    assert flops_of_update(make_method(2000)) == pytest.approx(13.85e9, rel=1e-3)
+
+
+def test_physics_alone_ends_in_the_very_state_of_the_episode() -> None:
+    benchmark = load_benchmark("metaworld", {"tasks": ["push-v3"], "protocol": "v3"}, 0)
+    actions = np.random.default_rng(0).uniform(-1, 1, (30, 4)).astype(np.float32)
+    recording = Recording(benchmark, 0, actions)  # type: ignore[arg-type]
+    for _ in range(2):
+        recording.replay()
+        assert recording.state().tobytes() == recording.last.tobytes() != recording.first.tobytes()
+    recording.close()
