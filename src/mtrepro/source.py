@@ -51,7 +51,7 @@ class Source:
 def run_source(method: str, family: str) -> Source:
     """The source of a run with this method and benchmark family."""
     benchmark = f"mtrepro.benchmarks.{family}"
-    modules = closure(("mtrepro.training", f"mtrepro.methods.{method}", benchmark))
+    modules = closure(("mtrepro.training", "mtrepro.results", f"mtrepro.methods.{method}", benchmark))
     packages = (*ALWAYS, *_packages_of(benchmark))
     return Source(modules, {name: _version(name) for name in sorted(packages)})
 
@@ -116,12 +116,13 @@ def _read(module: str) -> tuple[str, tuple[str, ...]]:
     except SyntaxError as error:
         raise SpecificationError(f"{shown(path)}:{error.lineno}: not valid Python: {error.msg}") from None
     tree = _WithoutWords().visit(tree)
-    imported = sorted({name for node in ast.walk(tree) for name in _imports(node) if _file_of(name)})
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), tuple(imported)
+    imported = {name for node in ast.walk(tree) for name in _imports(node) if _file_of(name)}
+    imported |= {parent for name in (module, *imported) for parent in _parents(name)}
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), tuple(sorted(imported))
 
 
 class _WithoutWords(ast.NodeTransformer):
-    """Drop docstrings and what only a type checker sees: neither changes what the code does."""
+    """Drop docstrings, fields' descriptions and what only a type checker sees: they change no result."""
 
     def visit(self, node: ast.AST) -> Any:
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and ast.get_docstring(
@@ -132,8 +133,19 @@ class _WithoutWords(ast.NodeTransformer):
 
     def visit_If(self, node: ast.If) -> Any:
         if isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
-            return None
+            return [self.visit(other) for other in node.orelse] or ast.Pass()
         return self.generic_visit(node)
+
+    def visit_Call(self, node: ast.Call) -> Any:
+        if isinstance(node.func, ast.Name) and node.func.id == "Field":
+            node.keywords = [keyword for keyword in node.keywords if keyword.arg != "description"]
+        return self.generic_visit(node)
+
+
+def _parents(module: str) -> list[str]:
+    """The packages that Python runs before a module: a.b.c -> a, a.b."""
+    parts = module.split(".")
+    return [".".join(parts[:length]) for length in range(1, len(parts))]
 
 
 def _imports(node: ast.AST) -> list[str]:

@@ -28,7 +28,7 @@ SCHEMA_VERSION: Literal[1] = 1
 class Strict(BaseModel):
     """A model that refuses keys it does not know and never changes."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Evaluation(Strict):

@@ -8,6 +8,7 @@ result.
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
@@ -120,7 +121,9 @@ class Trainer:
         if self.training is None:
             self.training = VectorEnvironment(self.benchmark, "training", self.workers)
             self.observation = self.training.reset()
-        actions = self._act(self.observation, explore=True)
+        actions = self.method.act(self.observation, self.tasks, explore=True)
+        if not np.isfinite(actions).all():
+            raise _ActionsNotFiniteError
         moved = self.training.step(actions)
         reward = moved.reward.astype(np.float32)
         self.method.observe(
@@ -129,12 +132,6 @@ class Trainer:
         self.observation = moved.observation
         self.episodes.add(moved.raw_reward, moved.success, moved.terminated | moved.truncated)
         self.step += 1
-
-    def _act(self, observation: Any, explore: bool) -> NDArray[np.float32]:
-        actions = self.method.act(observation, self.tasks, explore)
-        if not np.isfinite(actions).all():
-            raise _ActionsNotFiniteError
-        return actions
 
     def _note_training(self) -> None:
         """Look at the method's health and write the training metrics where they are due; once for each step."""
@@ -167,14 +164,18 @@ class Trainer:
         for episode in range(episodes):
             observation = self.evaluating.reset(episode)
             running = np.ones(len(self.tasks), np.bool_)
-            while running.any():
-                actions = self._act(observation, explore=False)
-                moved = self.evaluating.step(actions)
+            for moment in itertools.count(episode * self.benchmark.horizon):
+                actions = self.method.act(observation, self.tasks, explore=False, moment=moment)
+                # A broken policy stands still here. That the run has diverged is training's to find: else it would
+                # depend on when it is evaluated.
+                moved = self.evaluating.step(np.nan_to_num(actions))
                 returns[:, episode] += np.where(running, moved.raw_reward, 0.0)
                 success[:, episode] |= running & moved.success
                 running &= ~(moved.terminated | moved.truncated)
                 observation = moved.observation
                 monitor.beat_within_evaluation()
+                if not running.any():
+                    break
         return Evaluation(self.step, returns, success)
 
     def latest_success(self) -> float | None:

@@ -135,11 +135,11 @@ def test_the_actor_climbs_the_smaller_critic_and_entropy() -> None:
     noise = torch.randn(30, 4, generator=torch.Generator().manual_seed(4))
 
     def objective() -> float:
-        drawn = squashed_gaussian.sample(agent.actor(inputs), noise)
+        drawn = squashed_gaussian.sample(agent.actor(inputs), noise, -20, 2)
         return float((drawn.log_probability - agent._values(agent.critics, inputs, drawn.action).amin(0)).mean())
 
     before = objective()
-    drawn = squashed_gaussian.sample(agent.actor(inputs), noise)
+    drawn = squashed_gaussian.sample(agent.actor(inputs), noise, -20, 2)
     loss = (drawn.log_probability - agent._values(agent.critics, inputs, drawn.action).amin(0)).mean()
     critics_before = [parameter.clone() for parameter in agent.critics.parameters()]
     agent.optimisers["actor"].minimise(loss)

@@ -170,10 +170,10 @@ def test_stratified_batch_that_cannot_be_shared(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changed", "part"),
     [
-        (
-            {"budget": "many"},
-            "budget: input should be a valid integer, unable to parse string as an integer, found 'many'",
-        ),
+        ({"budget": "many"}, "budget: input should be a valid integer, found 'many'"),
+        ({"budget": "300"}, "budget: input should be a valid integer, found '300'"),
+        ({"seeds": [0, True]}, "seeds.1: input should be a valid integer, found True"),
+        ({"settings": {"actor_rate": float("inf")}}, "actor_rate: input should be a finite number, found inf"),
         ({"budget": -1}, "budget: input should be greater than 0, found -1"),
         ({"seeds": []}, "seeds: list should have at least 1 item after validation, not 0"),
         ({"evaluation": {}}, "evaluation.every: missing"),

@@ -71,10 +71,20 @@ def test_returns_and_success_are_those_of_the_episodes_by_hand() -> None:
 def test_actions_that_are_not_finite_are_divergence_and_reach_no_environment() -> None:
     run = trainer()
     act = run.method.act
-    run.method.act = lambda *given: act(*given) * (np.nan if run.step == 33 else 1)  # type: ignore[method-assign]
+    run.method.act = lambda *given, **named: act(*given, **named) * (np.nan if run.step == 33 else 1)
     run.run(Watcher())
     assert run.diverged == "the policy's actions are not finite" and run.step == 33
     assert np.isfinite(run.training.state()["tasks"][0]["observation"]).all()  # type: ignore[union-attr]
+
+
+def test_a_broken_policy_is_found_at_the_same_step_however_often_it_is_evaluated() -> None:
+    for every in (40, 10):
+        run = trainer(evaluation={"every": every, "episodes": 1})
+        act = run.method.act
+        broken = {"act": lambda *given, **named: act(*given, **named) * (np.nan if run.step >= 30 else 1)}
+        run.method.act = broken["act"]  # type: ignore[method-assign]
+        run.run(Watcher())
+        assert run.step == 30 and run.diverged == "the policy's actions are not finite"
 
 
 def test_unstable_physics_is_divergence_and_names_the_task(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from mtrepro.benchmarks import Purpose
-from mtrepro.benchmarks.metaworld_environment import GOALS, Sawyer, draw_goals
+from mtrepro.benchmarks.metaworld_environment import Sawyer, draw_goals
 from mtrepro.benchmarks.metaworld_tasks import MT50, SETS
 from mtrepro.engine.streams import numpy_stream
 
@@ -30,6 +30,8 @@ PROTOCOLS: dict[str, dict[str, Any]] = {
         "goals": "fixed",
         "reward_version": "v1",
         "reward_normaliser": "exponential",
+        "normaliser_rate": 0.001,
+        "goal_count": 50,
         "evaluation_episodes": 1,
     },
     # Meta-World's own: one evaluation episode for each of the 50 goals.
@@ -39,7 +41,9 @@ PROTOCOLS: dict[str, dict[str, Any]] = {
         "goals": "random",
         "reward_version": "v2",
         "reward_normaliser": "none",
-        "evaluation_episodes": GOALS,
+        "normaliser_rate": 0.001,
+        "goal_count": 50,
+        "evaluation_episodes": 50,
     },
 }
 _BY_PROTOCOL: Any = None  # stands for what the protocol says; never seen in settings that were validated
@@ -61,7 +65,7 @@ def _condition(description: str, **limits: Any) -> Any:
 class Settings(BaseModel):
     """Everything that decides what Meta-World does. Validation fills in the protocol's conditions."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
     tasks: tuple[str, ...] = Field(description="MT10, MT25, MT50, or a list of task names such as reach-v3")
     protocol: Literal["2020", "v3"] = Field(description="conditions of mtrl, CARE and PTSL, or Meta-World's own of v3")
@@ -76,6 +80,8 @@ class Settings(BaseModel):
     reward_normaliser: Literal["none", "exponential"] = _condition(
         "divide rewards by a running standard deviation, or not"
     )
+    normaliser_rate: float = _condition("how fast the running standard deviation follows", gt=0, le=1)
+    goal_count: int = _condition("goals of each task, drawn by the run's seed", ge=1)
     evaluation_episodes: int = _condition("episodes per task at each evaluation; episode k starts at goal k", ge=1)
 
     def task_names(self) -> tuple[str, ...]:
@@ -85,6 +91,8 @@ class Settings(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _fill_in(cls, values: Any) -> Any:
+        if isinstance(values, Mapping) and values.get("protocol") == 2020:
+            values = {**values, "protocol": "2020"}  # YAML reads the name without quotes as a number
         protocol = values.get("protocol") if isinstance(values, Mapping) else None
         if not isinstance(protocol, str) or protocol not in PROTOCOLS:
             return values  # the check of the field itself says what is wrong
@@ -135,8 +143,10 @@ class Benchmark:
         return Sawyer(self.settings, self.seed, self.tasks[task], self.goals(task), purpose)
 
     def goals(self, task: int) -> NDArray[np.float64]:
-        """The 50 goals of one task, (50, size); they depend on the seed and its name alone, not on the other tasks."""
+        """The goals of one task, (goal_count, size): a matter of the seed and its name, not of the other tasks."""
         name = self.tasks[task]
         if name not in self._goals:
-            self._goals[name] = draw_goals(name, numpy_stream(self.seed, "metaworld", name, "goals"))
+            self._goals[name] = draw_goals(
+                name, numpy_stream(self.seed, "metaworld", name, "goals"), self.settings.goal_count
+            )
         return self._goals[name]

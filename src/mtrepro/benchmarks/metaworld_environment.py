@@ -20,7 +20,6 @@ from mtrepro.engine.streams import generator_state, load_generator_state, numpy_
 if TYPE_CHECKING:
     from mtrepro.benchmarks.metaworld import Settings
 
-GOALS = 50  # per task, as Meta-World's own benchmarks have
 # Hand, object 1, object 2 of the current frame, and the goal; the grip, the turns and the previous frame are left out.
 COMPACT = np.r_[0:3, 4:7, 11:14, 36:39]
 
@@ -45,7 +44,7 @@ class RewardNormaliser:
         return reward / (float(np.sqrt(self.variance)) + 1e-8)
 
 
-def draw_goals(task: str, stream: np.random.Generator, count: int = GOALS) -> NDArray[np.float64]:
+def draw_goals(task: str, stream: np.random.Generator, count: int) -> NDArray[np.float64]:
     """Goals of a task, (count, size): drawn by the task's own code within its own bounds, as Meta-World draws them.
 
     Args:
@@ -68,10 +67,12 @@ class Sawyer:
     """One Meta-World task; see the protocol `Environment`."""
 
     def __init__(self, settings: Settings, seed: int, task: str, goals: NDArray[np.float64], purpose: Purpose) -> None:
-        self._settings, self._task, self._goals = settings, task, goals
+        self._settings, self._task, self._goals, self._purpose = settings, task, goals, purpose
+        self._last = np.zeros(settings.observation_size, np.float32)  # what was observed before the next step
         self._fixed = int(numpy_stream(seed, "metaworld", task, "fixed goal").integers(len(goals)))
         self._stream = numpy_stream(seed, "metaworld", task, purpose, "choice of goals")
-        self._normaliser = RewardNormaliser() if settings.reward_normaliser == "exponential" else None
+        normalised = settings.reward_normaliser == "exponential"
+        self._normaliser = RewardNormaliser(alpha=settings.normaliser_rate) if normalised else None
         self._simulator = _make_simulator(task, settings.reward_version)
         self._pristine = metaworld_state.pristine_fields(self._simulator.model)
         self._alarms = _alarms()
@@ -87,27 +88,35 @@ class Sawyer:
             self._set_goal(goal)
         observation, _ = self._simulator.reset()
         self._steps, self._running = 0, True
-        self._check("while the arm settled at its start")
-        return self._observe(observation)
+        if self._unstable():
+            raise SimulationError(self._complaint("while the arm settled at its start"))
+        self._last = self._observe(observation)
+        return self._last
 
     def step(self, action: Array) -> Step:
         """Move the arm.
 
         Raises:
             RuntimeError: the episode has ended, or none was started.
-            SimulationError: the physics became unstable.
+            SimulationError: the physics became unstable in training; an evaluation's episode ends there.
         """
         if not self._running:
             raise RuntimeError(f"{self._task}: no episode is running; call reset() before step()")
         clipped = np.clip(np.asarray(action, dtype=np.float32), -1.0, 1.0)
         observation, reward, _, _, info = self._simulator.step(clipped)
         self._steps += 1
-        self._check(f"at step {self._steps}, action {clipped.tolist()}")
+        if self._unstable():
+            if self._purpose == "training":
+                raise SimulationError(self._complaint(f"at step {self._steps}, action {clipped.tolist()}"))
+            # Measuring must not end a run: the episode is over where it broke, and has not succeeded.
+            self._running = False
+            return Step(self._last, 0.0, 0.0, True, False, False)
         raw = float(reward)
         shown = raw if self._normaliser is None else self._normaliser(raw)
         truncated = self._steps == self._settings.horizon
         self._running = not truncated
-        return Step(self._observe(observation), shown, raw, False, truncated, bool(info["success"]))
+        self._last = self._observe(observation)
+        return Step(self._last, shown, raw, False, truncated, bool(info["success"]))
 
     def state(self) -> State:
         """Simulator, goal, normaliser, random stream and step count."""
@@ -145,10 +154,12 @@ class Sawyer:
     def _observe(self, observation: Array) -> Array:
         return observation[COMPACT if self._settings.observation_size == 12 else slice(None)].astype(np.float32)
 
-    def _check(self, when: str) -> None:
+    def _unstable(self) -> bool:
         """Meta-World would report reward 0 and no success, MuJoCo would start anew by itself; both without a flag."""
-        if self._simulator._did_see_sim_exception or self._simulator.data.warning.number[self._alarms].any():
-            raise SimulationError(f"{self._task}: the physics became unstable {when} of an episode")
+        return bool(self._simulator._did_see_sim_exception or self._simulator.data.warning.number[self._alarms].any())
+
+    def _complaint(self, when: str) -> str:
+        return f"{self._task}: the physics became unstable {when} of an episode"
 
 
 def _alarms() -> list[int]:

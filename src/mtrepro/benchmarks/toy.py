@@ -26,7 +26,7 @@ PIXELS = 16  # side of the picture
 class Settings(BaseModel):
     """Everything that decides what the toy benchmark does."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
     tasks: int = Field(3, ge=1, le=64, description="number of tasks; each turns the actions by its own angle")
     kind: Literal["state", "pixels"] = Field("state", description="observe four numbers, or a 16 x 16 colour picture")

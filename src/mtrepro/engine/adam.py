@@ -14,14 +14,21 @@ from torch import Tensor, nn
 
 
 class Adam:
-    """Kingma, Ba, "Adam: A Method for Stochastic Optimization", 2015, algorithm 1; its default betas and epsilon.
+    """Kingma, Ba, "Adam: A Method for Stochastic Optimization", 2015, algorithm 1.
 
     m <- b1 m + (1 - b1) g,  v <- b2 v + (1 - b2) g^2,  w <- w - rate m_hat / (sqrt(v_hat) + eps)
     """
 
-    def __init__(self, parameters: Iterable[nn.Parameter], rate: float, epsilon: float = 1e-8) -> None:
+    def __init__(
+        self,
+        parameters: Iterable[nn.Parameter],
+        rate: float,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        epsilon: float = 1e-8,
+    ) -> None:
         self.parameters = list(parameters)
-        self.rate, self.epsilon = rate, epsilon
+        self.rate, self.beta1, self.beta2, self.epsilon = rate, beta1, beta2, epsilon
         self.first = [torch.zeros_like(parameter) for parameter in self.parameters]  # m
         self.second = [torch.zeros_like(parameter) for parameter in self.parameters]  # v
         self.steps = [torch.zeros((), device=parameter.device) for parameter in self.parameters]
@@ -51,8 +58,8 @@ class Adam:
             [],
             [self.steps[index] for index in used],
             lr=self.rate,
-            beta1=0.9,
-            beta2=0.999,
+            beta1=self.beta1,
+            beta2=self.beta2,
             weight_decay=0.0,
             eps=self.epsilon,
             amsgrad=False,

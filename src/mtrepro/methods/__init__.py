@@ -39,10 +39,11 @@ class Method(Protocol):
 
     def __init__(self, settings: Any, problem: Problem, seed: int, device: torch.device) -> None: ...
 
-    def act(self, observation: Array, task: Array, explore: bool) -> NDArray[np.float32]:
+    def act(self, observation: Array, task: Array, explore: bool, moment: int = 0) -> NDArray[np.float32]:
         """Actions for observations (n, *shape) of tasks (n,): (n, action_size) in [-1, 1].
 
-        With `explore` it may draw from the method's random streams; without it must not change any state.
+        With `explore` it may draw from the method's random streams; without it must not change any state. `moment`
+        counts the actions of one evaluation: a policy that is random by design keys its noise by it.
         """
         ...
 

@@ -7,7 +7,7 @@ which task it is. docs/methods/mt_sac.md says where the published code, the pape
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
 import numpy as np
@@ -29,7 +29,7 @@ from mtrepro.networks.mlp import initialise, mlp
 class Settings(BaseModel):
     """Every hyper-parameter of MT-SAC; the defaults are in config/methods/mt_sac.yaml."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
     task_input: Literal["none", "one_hot"] = Field(description="how the networks are told the task")
     width: int = Field(gt=0, description="units of each hidden layer")
@@ -46,10 +46,15 @@ class Settings(BaseModel):
     actor_rate: float = Field(gt=0, description="learning rate of the actor")
     critic_rate: float = Field(gt=0, description="learning rate of the critics")
     temperature_rate: float = Field(gt=0, description="learning rate of the temperatures")
+    adam_betas: list[float] = Field(min_length=2, max_length=2, description="decay of Adam's two moments")
+    adam_epsilon: float = Field(gt=0, description="Adam's epsilon")
     target_rate: float = Field(gt=0, le=1, description="tau: how fast the target critics follow")
     initial_temperature: float = Field(gt=0, description="alpha at the start")
     temperature_per_task: bool = Field(description="one temperature for each task, or one for all")
     target_entropy: float | None = Field(description="entropy per action vector aimed at; null means minus its size")
+    log_std_range: list[float] = Field(
+        min_length=2, max_length=2, description="lowest and highest logarithm of the policy's standard deviation"
+    )
     critic_loss_limit: float = Field(gt=0, description="a critic loss above it counts as diverged")
 
     def conflicts(self, budget: int, tasks: int) -> Iterator[tuple[str, str]]:
@@ -86,9 +91,9 @@ class MtSac:
         )
         self.target_entropy = -float(actions) if settings.target_entropy is None else settings.target_entropy
         self.optimisers = {
-            "actor": Adam(self.actor.parameters(), settings.actor_rate),
-            "critics": Adam(self.critics.parameters(), settings.critic_rate),
-            "temperature": Adam([self.log_alpha], settings.temperature_rate),
+            "actor": self._adam(self.actor.parameters(), settings.actor_rate),
+            "critics": self._adam(self.critics.parameters(), settings.critic_rate),
+            "temperature": self._adam([self.log_alpha], settings.temperature_rate),
         }
         self.replay = Replay(
             settings.replay_transitions, tasks, problem.observation_shape, actions, settings.replay_sampling,
@@ -102,7 +107,7 @@ class MtSac:
     # Acting
 
     @torch.no_grad()
-    def act(self, observation: Array, task: Array, explore: bool) -> NDArray[np.float32]:
+    def act(self, observation: Array, task: Array, explore: bool, moment: int = 0) -> NDArray[np.float32]:
         """Uniform in the random phase, then a ~ pi; without `explore` the mode tanh(mu)."""
         if explore and self.replay.added < self.settings.random_steps:
             shape = (len(task), self.problem.action_size)
@@ -176,7 +181,11 @@ class MtSac:
 
     def _sample(self, output: Tensor) -> squashed_gaussian.Sample:
         noise = torch.randn(len(output), self.problem.action_size, generator=self.noise, device=self.device)
-        return squashed_gaussian.sample(output, noise)
+        return squashed_gaussian.sample(output, noise, *self.settings.log_std_range)
+
+    def _adam(self, parameters: Iterable[nn.Parameter], rate: float) -> Adam:
+        first, second = self.settings.adam_betas
+        return Adam(parameters, rate, first, second, self.settings.adam_epsilon)
 
     # What the loop asks
 

@@ -17,7 +17,7 @@ from mtrepro.methods import Array, Problem
 class Settings(BaseModel):
     """The random policy has no settings."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class RandomPolicy:
@@ -27,9 +27,9 @@ class RandomPolicy:
         self.owed = 0
         self.seed, self.action_size = seed, problem.action_size
 
-    def act(self, observation: Array, task: Array, explore: bool) -> NDArray[np.float32]:
-        """Uniform actions, keyed by what is observed: no state moves, so an interrupted evaluation repeats itself."""
-        noise = streams.numpy_stream(self.seed, "random policy", observation.tobytes().hex())
+    def act(self, observation: Array, task: Array, explore: bool, moment: int = 0) -> NDArray[np.float32]:
+        """Uniform actions, keyed by the moment: no state moves, so an interrupted evaluation repeats itself."""
+        noise = streams.numpy_stream(self.seed, "random policy", moment)
         return noise.uniform(-1, 1, (len(task), self.action_size)).astype(np.float32)
 
     def observe(self, transitions: Transitions) -> None:

@@ -8,8 +8,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-LOG_STD_MIN, LOG_STD_MAX = -20.0, 2.0
-
 
 class Sample(NamedTuple):
     """Actions drawn from a policy and how likely they were."""
@@ -18,22 +16,22 @@ class Sample(NamedTuple):
     log_probability: Tensor  # (batch,)
 
 
-def split(output: Tensor) -> tuple[Tensor, Tensor]:
+def split(output: Tensor, lowest: float, highest: float) -> tuple[Tensor, Tensor]:
     """Mean and log standard deviation from an actor's output.
 
-    log_std = tanh(raw), mapped affinely onto [-20, 2].
+    log_std = tanh(raw), mapped affinely onto [lowest, highest]; mtrl: [-20, 2].
     Shapes: (batch, 2 actions) -> two of (batch, actions).
     """
     mean, raw = output.chunk(2, dim=-1)
-    return mean, LOG_STD_MIN + 0.5 * (LOG_STD_MAX - LOG_STD_MIN) * (torch.tanh(raw) + 1.0)
+    return mean, lowest + 0.5 * (highest - lowest) * (torch.tanh(raw) + 1.0)
 
 
-def sample(output: Tensor, noise: Tensor) -> Sample:
+def sample(output: Tensor, noise: Tensor, lowest: float, highest: float) -> Sample:
     """a = tanh(mu + sigma eps), log pi(a) = sum [log N(eps) - log sigma - log(relu(1 - a^2) + 1e-6)].
 
     Shapes: output (batch, 2 actions), noise (batch, actions) standard normal.
     """
-    mean, log_std = split(output)
+    mean, log_std = split(output, lowest, highest)
     action = torch.tanh(mean + log_std.exp() * noise)
     log_normal = -0.5 * noise.square() - log_std - 0.5 * math.log(2 * math.pi)
     log_probability = log_normal - torch.log(torch.relu(1 - action.square()) + 1e-6)
