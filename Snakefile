@@ -82,6 +82,7 @@ localrules:
 
 
 onstart:
+    note_head()
     need_images(workflow.deployment_settings.deployment_method)
 
 

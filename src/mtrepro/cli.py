@@ -65,6 +65,7 @@ def train(
     log: Annotated[Path | None, typer.Option(help="file that gets a copy of what is printed")] = None,
     label: Annotated[str | None, typer.Option(help="what progress lines call the run")] = None,
     checkpoint_seconds: Annotated[float, typer.Option(min=0, help="between checkpoints, at least")] = 60.0,
+    wait: Annotated[bool, typer.Option(help="where another process trains this run, wait for it")] = False,
     other_machine: Annotated[bool, typer.Option(help="resume with other threads, processor or device")] = False,
 ) -> int:
     """Train one run to its end, from its checkpoint where there is one. Exit statuses: docs/exit-statuses.md."""
@@ -74,7 +75,7 @@ def train(
         from mtrepro.running import Options
         from mtrepro.running import train as train_run
 
-        options = Options(threads, workers, device, checkpoint_seconds, log, label, other_machine)
+        options = Options(threads, workers, device, checkpoint_seconds, log, label, wait, other_machine)
         return train_run(specification, options, stop)
 
 

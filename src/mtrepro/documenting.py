@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from mtrepro.benchmarks.loading import families, load_family
 from mtrepro.engine.files import write_atomically
-from mtrepro.errors import OutputError
+from mtrepro.errors import MtreproError
 from mtrepro.paths import root, shown
 from mtrepro.specification import Specification, method_names, settings_model
 from mtrepro.study import Arm, BenchmarkFile, MethodFile, Resources, Study, StudyEvaluation, read_method_file
@@ -30,7 +30,7 @@ def write_documents(check: bool) -> None:
     """Write every generated file; with `check` only compare.
 
     Raises:
-        OutputError: with `check`, a file that is not current.
+        MtreproError: with `check`, a file that is not current.
     """
     stale = []
     for path, text in _documents():
@@ -40,7 +40,7 @@ def write_documents(check: bool) -> None:
             if not check:
                 write_atomically(path, text)
     if check and stale:
-        raise OutputError(f"not current: {', '.join(stale)}\n  run `mtrepro docs` and commit what it writes")
+        raise MtreproError(f"not current: {', '.join(stale)}\n  run `mtrepro docs` and commit what it writes")
 
 
 def _documents() -> Iterator[tuple[Path, str]]:

@@ -7,8 +7,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from mtrepro.errors import OutputError
-from mtrepro.paths import shown
+from mtrepro.errors import MtreproError
+from mtrepro.paths import root, shown
 from mtrepro.study import load_study
 
 
@@ -20,7 +20,7 @@ def print_plan(path: Path) -> None:
         table.add_column(column, justify="right" if column in ("seed", "vector steps", "transitions") else "left")
     for run in resolved.runs:
         budget = run.specification.budget
-        finished = (resolved.results / run.name / "run.json").exists()
+        finished = (root() / resolved.results / run.name / "run.json").exists()
         transitions = budget * len(resolved.tasks)
         state = "finished" if finished else "to train"
         table.add_row(run.arm, str(run.seed), run.name, f"{budget:,}", f"{transitions:,}", state)
@@ -32,7 +32,7 @@ def print_results(study_folder: Path) -> None:
     from mtrepro.analysis.tables import result_table
 
     if not (study_folder / "tables").is_dir():
-        raise OutputError(f"{shown(study_folder)}: no tables yet; run `snakemake all`, or `partial` for what is there")
+        raise MtreproError(f"{shown(study_folder)}: no tables yet; run `snakemake all`, or `partial` for what is there")
     print(result_table(study_folder))
     for name in ("report.html", "figures"):
         if (study_folder / name).exists():

@@ -49,8 +49,11 @@ def _git(*words: str) -> str | None:
 
 
 def _dirty() -> str | None:
-    """A digest of the uncommitted changes, or None where there are none (or no git)."""
-    changes = _git("diff", "HEAD", "--", "src", "config")
+    """A digest of the uncommitted changes and new files, or None where there are none (or no git)."""
+    parts = [_git("diff", "HEAD", "--", "src", "config")]
+    new = _git("ls-files", "--others", "--exclude-standard", "--", "src", "config") or ""
+    parts += [f"{name}\n{(root() / name).read_bytes().hex()}" for name in new.splitlines()]
+    changes = "".join(part for part in parts if part)
     return hashlib.sha256(changes.encode()).hexdigest()[:16] if changes else None
 
 

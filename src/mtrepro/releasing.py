@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from mtrepro.engine.files import write_atomically
-from mtrepro.errors import OutputError
+from mtrepro.errors import MtreproError
 from mtrepro.manifest import manifest_text
 from mtrepro.paths import root, shown
 from mtrepro.results import RESULT_FILES
@@ -18,37 +18,47 @@ def release(study: Path) -> Path:
     """Copy a study's runs to results/released/<study>/ and make its tables and figures there; returns the folder.
 
     Raises:
-        OutputError: a run is missing. Nothing was copied.
+        MtreproError: a run, or a file of one, is missing. Nothing was copied.
     """
-    from mtrepro.analysis.aggregate import aggregate
-    from mtrepro.analysis.figures import write_figures
-    from mtrepro.analysis.tables import write_tables
-
     resolved = load_study(study)
     _refuse_holes(resolved)
     target = root() / "results" / "released" / resolved.study.study
     partial = target.with_name(f".{target.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    for run in resolved.runs:
-        (partial / "runs" / run.name).mkdir(parents=True)
-        for name in ("specification.yaml", *RESULT_FILES):
-            shutil.copyfile(root() / resolved.results / run.name / name, partial / "runs" / run.name / name)
-    write_atomically(partial / "manifest.json", manifest_text(resolved, runs_folder="runs"))
-    aggregate(partial, partial / "tables")
-    write_tables(partial / "tables", partial / "tables")
-    write_figures(partial / "tables", partial / "figures")
-    shutil.rmtree(target, ignore_errors=True)
-    partial.rename(target)
+    try:
+        _fill(partial, resolved)
+        shutil.rmtree(target, ignore_errors=True)
+        partial.rename(target)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
     list_released()
     print(f"released {len(resolved.runs)} runs to {shown(target)}; now `dvc commit -f` and commit both")
     return target
 
 
+def _fill(folder: Path, resolved: ResolvedStudy) -> None:
+    """Copy the runs and make manifest, numbers, tables and figures."""
+    from mtrepro.analysis.aggregate import aggregate
+    from mtrepro.analysis.figures import write_figures
+    from mtrepro.analysis.tables import write_tables
+
+    for run in resolved.runs:
+        (folder / "runs" / run.name).mkdir(parents=True)
+        for name in ("specification.yaml", *RESULT_FILES):
+            shutil.copyfile(root() / resolved.results / run.name / name, folder / "runs" / run.name / name)
+    write_atomically(folder / "manifest.json", manifest_text(resolved, runs_folder="runs"))
+    aggregate(folder, folder / "tables")
+    write_tables(folder / "tables", folder / "tables")
+    write_figures(folder / "tables", folder / "figures")
+
+
 def _refuse_holes(resolved: ResolvedStudy) -> None:
-    missing = [run.name for run in resolved.runs if not (root() / resolved.results / run.name / "run.json").exists()]
+    folder = root() / resolved.results
+    needed = ("specification.yaml", *RESULT_FILES)
+    missing = [run.name for run in resolved.runs if not all((folder / run.name / name).exists() for name in needed)]
     if missing:
         study = shown(resolved.path)
-        raise OutputError(
+        raise MtreproError(
             f"{study}: {len(missing)} of {len(resolved.runs)} runs are missing, the first is {missing[0]}\n"
             f"  a release is whole: run `snakemake runs --configfile {study}` first"
         )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import socket
 import time
@@ -17,21 +18,21 @@ from typing import Any
 import torch
 
 from mtrepro import provenance
+from mtrepro.accepting import same_results
 from mtrepro.engine import checkpoint
 from mtrepro.engine.files import write_atomically
 from mtrepro.engine.lease import Lease
 from mtrepro.engine.signals import StopRequest
-from mtrepro.errors import StateError
+from mtrepro.errors import MtreproError, OutputError, StateError
 from mtrepro.paths import shown
 from mtrepro.results import RESULT_FILES, write_results
-from mtrepro.source import accepted_digest, run_source
+from mtrepro.source import run_source
 from mtrepro.specification import Specification, load_specification
 from mtrepro.terminal import Reporter
 from mtrepro.training import Stopped, Trainer
 
 STATE_FORMAT = 1  # of the checkpoint; a change of what a trainer's state holds raises it
 COST_SHARE = 0.04  # of the time that checkpoints may take at most
-LONGEST_PAUSE = 900.0  # seconds between checkpoints at most, however large they are
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Options:
     checkpoint_seconds: float = 60.0
     log: Path | None = None
     label: str | None = None  # what progress lines call the run; the run's name if None
+    wait: bool = False  # where another process holds the run, wait until it is over instead of leaving
     other_machine: bool = False  # resume with other threads, processor or device; marked as not bit-exact
 
 
@@ -52,11 +54,15 @@ def train(path: Path, options: Options, stop: StopRequest) -> int:
 
     The result files appear beside the specification when the run is over, all at once at the end.
     """
+    path = path.resolve()  # a run has one state folder, from wherever it is named
     specification = load_specification(path)
     folder = path.parent
+    if not os.access(folder, os.W_OK):
+        raise OutputError(f"{shown(folder)}: cannot be written, and the results belong there\n  mend the permission")
     with Reporter(options.log, options.label or specification.run_name()) as reporter:
         state_folder = folder.parent / ".state" / specification.run_name()
-        lease = Lease(state_folder, reporter.say)
+        patience = (lambda: not stop) if options.wait else None
+        lease = Lease(state_folder, reporter.say, patience)
         try:
             return _Running(specification, folder, state_folder, options, reporter, lease, stop).run()
         finally:
@@ -82,6 +88,7 @@ class _Running:
         self.state_folder = state_folder
         self.checkpoints = state_folder / f"source-{self.source.digest()[:16]}"
         self.device = _device(options.device)
+        self.provenance = provenance.collect()  # now: what is committed while a run trains did not make it
         torch.set_num_threads(options.threads)
         if (
             self.device.type == "cuda"
@@ -98,7 +105,7 @@ class _Running:
         if self._already_done():
             self.reporter.say(f"already done; results in {shown(self.folder)}")
             return 0
-        trainer = Trainer(self.specification, self.device, self.options.workers)
+        trainer = self.trainer = Trainer(self.specification, self.device, self.options.workers)
         try:
             self._resume(trainer)
             self.reporter.begin(trainer.step, self.specification.budget)
@@ -120,7 +127,7 @@ class _Running:
         except (OSError, ValueError):
             return False
         same_run = record.get("specification_digest") == self.specification.digest()
-        same_code = accepted_digest(str(record.get("source_digest"))) == accepted_digest(self.source.digest())
+        same_code = same_results(str(record.get("source_digest")), self.source.digest())
         return same_run and same_code and all((self.folder / name).exists() for name in RESULT_FILES)
 
     # The monitor
@@ -140,10 +147,12 @@ class _Running:
         self.lease.beat()
         if self.stop:
             raise Stopped
+        if self.reporter.due():
+            self._show(self.trainer)
 
     def _pause(self) -> float:
         """Seconds between checkpoints: as asked, or longer where saving is so slow that it would cost too much."""
-        return min(max(self.options.checkpoint_seconds, self.saving_took / COST_SHARE), LONGEST_PAUSE)
+        return max(self.options.checkpoint_seconds, self.saving_took / COST_SHARE)
 
     def _show(self, trainer: Trainer) -> None:
         line = self.reporter.progress(trainer.step, trainer.latest_success())
@@ -229,8 +238,9 @@ class _Running:
             **self.machine,
             "source": self.source.as_dict(),
             "source_digest": self.source.digest(),
-            "provenance": provenance.collect(),
+            "provenance": self.provenance,
         }
+        (self.folder / "run.json").unlink(missing_ok=True)  # of older code: it must not vouch for newer numbers
         write_results(self.folder, self.specification, trainer, record, self.history["timing"])
         with contextlib.suppress(OSError):
             for folder in self.state_folder.glob("source-*"):
@@ -241,6 +251,8 @@ class _Running:
 
 
 def _device(name: str) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
+    if name not in ("auto", "cpu", "cuda"):
+        raise MtreproError(f"--device {name}: unknown device\n  known: auto, cpu, cuda")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise MtreproError("--device cuda: torch finds no GPU here; see that the driver works, or use --device cpu")
+    return torch.device("cuda" if name == "auto" and torch.cuda.is_available() else name.replace("auto", "cpu"))

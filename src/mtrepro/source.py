@@ -17,9 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mtrepro import validation
 from mtrepro.errors import SpecificationError
-from mtrepro.paths import PACKAGE, root, shown
+from mtrepro.paths import PACKAGE, shown
 
 ALWAYS = ("numpy", "torch")  # packages that every run's numbers come from
 ONLY_WORDS = {"mtrepro.errors", "mtrepro.paths", "mtrepro.validation"}  # they refuse and explain; no number passes them
@@ -71,38 +70,6 @@ def closure(modules: Iterable[str]) -> dict[str, str]:
             found[module], imported = _read(module)
             waiting.extend(imported)
     return dict(sorted(found.items()))
-
-
-def accepted_digest(digest: str) -> str:
-    """The digest that stands for `digest`: an older one where `mtrepro accept` said that nothing changed between."""
-    older = _accepted()
-    seen = {digest}
-    while (digest := older.get(digest, digest)) not in seen:
-        seen.add(digest)
-    return digest
-
-
-def accept(pairs: dict[str, str], reason: str) -> Path:
-    """Record that each new digest gives the same results as the old one; returns the file."""
-    path = _accepted_file()
-    entries = [{"source": new, "same_as": old, "reason": reason} for new, old in sorted(pairs.items())]
-    before = path.read_text(encoding="utf-8").rstrip() if path.exists() else "schema_version: 1\naccepted:"
-    lines = [json.dumps(entry) for entry in entries]
-    path.write_text(before + "".join(f"\n  - {line}" for line in lines) + "\n", encoding="utf-8")
-    _accepted.cache_clear()
-    return path
-
-
-def _accepted_file() -> Path:
-    return root() / "config" / "accepted.yaml"
-
-
-@functools.lru_cache
-def _accepted() -> dict[str, str]:
-    path = _accepted_file()
-    if not path.exists():
-        return {}
-    return {entry["source"]: entry["same_as"] for entry in validation.read_yaml(path)["accepted"] or []}
 
 
 @functools.lru_cache

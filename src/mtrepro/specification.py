@@ -71,11 +71,33 @@ def load_specification(path: Path) -> Specification:
     Raises:
         SpecificationError: it is not a specification, or its method or benchmark would not take its settings.
     """
-    content = validation.read_yaml(path)
-    specification = validation.validate(Specification, content, shown(path), "docs/specification.md")
-    resolve_settings(specification.method, specification.settings, f"{shown(path)}: settings")
-    resolve_benchmark(specification.benchmark, f"{shown(path)}: benchmark")
-    return specification
+    where = shown(path)
+    given = validation.validate(Specification, validation.read_yaml(path), where, "docs/specification.md")
+    if given.method not in method_names():
+        raise validation.unknown(f"{where}: method", "method", given.method, method_names(), "docs/methods/")
+    settings = resolve_settings(given.method, given.settings, f"{where}: settings")
+    family, benchmark = resolve_benchmark(given.benchmark, f"{where}: benchmark")
+    refuse_conflicts(given.method, settings, given.budget, len(task_names(benchmark)), f"{where}: settings")
+    resolved = {"family": family, **benchmark.model_dump(mode="json")}
+    for key in resolved:
+        if given.benchmark.get(key) != resolved[key]:
+            raise SpecificationError(
+                f"{where}: benchmark.{key}: not resolved, expected {resolved[key]!r}\n"
+                "  a specification holds every condition: let `mtrepro specify` write it"
+            )
+    return given
+
+
+def task_names(benchmark: BaseModel) -> tuple[str, ...]:
+    """The tasks of a benchmark's settings, in order."""
+    return tuple(cast(Any, benchmark).task_names())
+
+
+def refuse_conflicts(method: str, settings: BaseModel, budget: int, tasks: int, where: str) -> None:
+    """Refuse what the method itself calls impossible (`Settings.conflicts`); `where` names file and key."""
+    find = getattr(settings, "conflicts", None)
+    for key, reason in find(budget=budget, tasks=tasks) if find else ():
+        raise SpecificationError(f"{where}.{key}: {reason}\n  see {method_page(method)}")
 
 
 def resolve_settings(method: str, values: dict[str, Any], where: str) -> BaseModel:

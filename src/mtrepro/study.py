@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, field_validator
+from pydantic import Field, StringConstraints, field_validator
 
 from mtrepro import validation
 from mtrepro.errors import SpecificationError
@@ -18,9 +17,11 @@ from mtrepro.specification import (
     Specification,
     Strict,
     method_names,
+    refuse_conflicts,
     resolve_benchmark,
     resolve_settings,
     settings_model,
+    task_names,
 )
 
 
@@ -50,6 +51,9 @@ class Arm(Strict):
     reference: bool = Field(False, description="draw it as a horizontal line to compare with, not as a curve")
     budget: int | None = Field(None, ge=0, description="vector steps; null means the study's")
     settings: dict[str, Any] = Field({}, description="settings of the method that differ from its defaults")
+
+
+ArmName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]  # used in paths and commands
 
 
 class BenchmarkChoice(Strict):
@@ -91,7 +95,7 @@ class Study(Strict):
     evaluation: StudyEvaluation
     metrics_every: int = Field(500, gt=0, description="vector steps between the rows of training.csv")
     settings: dict[str, Any] = Field({}, description="settings shared by all arms whose method knows them")
-    arms: dict[str, Arm] = Field(min_length=1, description="the rows of the tables, in order")
+    arms: dict[ArmName, Arm] = Field(min_length=1, description="the rows of the tables, in order")
     resources: Resources = Field(default_factory=lambda: Resources.model_validate({}))
 
     @field_validator("benchmark", mode="before")
@@ -215,8 +219,7 @@ def _resolve_benchmark(study: Study, where: str) -> tuple[dict[str, Any], tuple[
     changed = f"{where}: benchmark.settings" if choice.settings else f"config/benchmarks/{choice.name}.yaml: settings"
     family, settings = resolve_benchmark({"family": file.family, **file.settings, **choice.settings}, changed)
     resolved = {"family": family, **settings.model_dump(mode="json")}
-    tasks, episodes = settings.task_names(), settings.evaluation_episodes  # type: ignore[attr-defined]
-    return resolved, tuple(tasks), int(episodes)
+    return resolved, task_names(settings), int(resolved["evaluation_episodes"])
 
 
 def _resolve_arm(study: Study, name: str, arm: Arm, tasks: int, where: str) -> dict[str, Any]:
@@ -225,20 +228,12 @@ def _resolve_arm(study: Study, name: str, arm: Arm, tasks: int, where: str) -> d
     shared = {key: value for key, value in study.settings.items() if key in known}
     defaults = read_method_file(arm.method).settings
     settings = resolve_settings(arm.method, {**defaults, **shared, **arm.settings}, f"{place}.settings")
-    for key, reason in _conflicts(settings, _budget(study, arm), tasks):
-        raise SpecificationError(f"{place}.settings.{key}: {reason}\n  see docs/methods/{arm.method}.md")
+    refuse_conflicts(arm.method, settings, _budget(study, arm), tasks, f"{place}.settings")
     return settings.model_dump(mode="json")
 
 
 def _budget(study: Study, arm: Arm) -> int:
     return study.budget if arm.budget is None else arm.budget
-
-
-def _conflicts(settings: BaseModel, budget: int, tasks: int) -> Iterator[tuple[str, str]]:
-    """What the method itself calls impossible: pairs of a setting and a reason."""
-    find = getattr(settings, "conflicts", None)
-    if find is not None:
-        yield from find(budget=budget, tasks=tasks)
 
 
 def _refuse_unknown_methods(study: Study, where: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -25,6 +26,7 @@ class Reporter:
             try:
                 log.parent.mkdir(parents=True, exist_ok=True)
                 self._log = log.open("a", encoding="utf-8")
+                print(f"$ {shlex.join(['mtrepro', *sys.argv[1:]])}", file=self._log, flush=True)
             except OSError as error:
                 raise OutputError(f"{log}: the log cannot be written: {error.strerror}") from None
         self._begun = self._shown = time.monotonic()
@@ -44,7 +46,7 @@ class Reporter:
     def say(self, line: str) -> None:
         """Print one line. A terminal that went away must not end a run."""
         text = f"[{self.label}] {line}"
-        with contextlib.suppress(BrokenPipeError):
+        with contextlib.suppress(OSError):
             print(text, file=sys.stderr, flush=True)
         if self._log:
             with contextlib.suppress(OSError):  # a full disk: the checkpoint will say so, with what to do

@@ -24,6 +24,8 @@ class _Loader(yaml.SafeLoader):
         seen: set[Any] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str | int | float | None):
+                raise yaml.constructor.ConstructorError(None, None, "a key must be a word", key_node.start_mark)
             if key in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", key_node.start_mark)
             seen.add(key)
@@ -43,6 +45,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise SpecificationError(f"{path}: there is no such file{near}") from None
     except OSError as error:
         raise SpecificationError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise SpecificationError(f"{path}: not UTF-8 text (byte {error.start})") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
@@ -80,7 +84,7 @@ def unknown(where: str, kind: str, word: str, known: Iterable[str], see: str = "
     words = list(known)
     tail = f"\n  see {see}" if see else ""
     return SpecificationError(
-        f"{where}: unknown {kind} {word!r}\n  known: {', '.join(words)}{nearest(word, words)}{tail}"
+        f"{where}: unknown {kind} {word!r}\n  known: {', '.join(words) or 'none'}{nearest(word, words)}{tail}"
     )
 
 
@@ -103,10 +107,13 @@ def _explain(model: type[BaseModel], mistake: Any, where: str) -> str:
     if mistake["type"] == "literal_error":
         choices = [choice.strip(" '") for choice in mistake["ctx"]["expected"].replace(" or ", ", ").split(",")]
         return str(unknown(place, "value", str(mistake["input"]), choices))
-    reason = mistake["msg"].removeprefix("Value error, ")
+    reason = _PLAIN.get(mistake["type"], mistake["msg"].removeprefix("Value error, "))
     reason = reason[:1].lower() + reason[1:]
     found = "" if mistake["type"] == "value_error" else f", found {mistake['input']!r}"
     return f"{place}: {reason}{found}"
+
+
+_PLAIN = {"model_type": "expected a mapping", "dict_type": "expected a mapping", "list_type": "expected a list"}
 
 
 def _is_type_tag(part: str | int) -> bool:

@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from mtrepro import validation
+from mtrepro.accepting import recorded_source, same_results
 from mtrepro.engine.files import write_atomically
 from mtrepro.errors import MtreproError, SpecificationError
 from mtrepro.manifest import manifest_text
 from mtrepro.paths import root, shown
-from mtrepro.source import accepted_digest, module_digest, run_source
+from mtrepro.source import module_digest, run_source
 from mtrepro.study import ResolvedStudy, Run, load_study
 
 __all__ = ["DEMO", "Study", "chosen_study", "image", "list_released", "module_digest", "report_file"]
@@ -106,9 +107,15 @@ class Study:
         return self._runs[run].specification.digest()
 
     def source_digest(self, run: str) -> str:
-        """The code that the run depends on; an edit that `mtrepro accept` called harmless does not change it."""
+        """The code that the run depends on; an edit that `mtrepro accept` called harmless does not change it.
+
+        A finished run answers with the digest that it really had, as long as that counts as today's code: the job's
+        param is then what it was when the job ran.
+        """
         specification = self._runs[run].specification
-        return _source_digest(specification.method, specification.benchmark["family"])
+        today = run_source(specification.method, specification.benchmark["family"]).digest()
+        then = recorded_source(root() / self.results / run)
+        return then if then is not None and same_results(today, then) else today
 
     def label(self, run: str) -> str:
         """What progress lines call the run: its arm and seed."""
@@ -127,11 +134,6 @@ class Study:
 
 def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
-
-
-@functools.lru_cache
-def _source_digest(method: str, family: str) -> str:
-    return accepted_digest(run_source(method, family).digest())
 
 
 def chosen_study(configfiles: Sequence[str | Path], config: Mapping[str, Any]) -> str:

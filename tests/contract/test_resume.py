@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -19,7 +20,8 @@ import torch
 from mtrepro import paths
 from mtrepro.benchmarks.metaworld import Settings as MetaworldSettings
 from mtrepro.engine import checkpoint
-from mtrepro.specification import Specification
+from mtrepro.errors import SpecificationError
+from mtrepro.specification import Specification, load_specification
 from tests.conftest import SAME_FILES, call, command, contents, toy_specification, write_run
 
 Undisturbed = Callable[[Specification], dict[str, bytes]]
@@ -237,6 +239,50 @@ def test_a_bad_specification_is_refused_before_anything_is_written(tmp_path: Pat
     assert refused.stderr.startswith("mtrepro: ") and "unknown key 'widht'" in refused.stderr
     assert "(nearest: width)" in refused.stderr and "Traceback" not in refused.stderr
     assert sorted(file.name for file in tmp_path.rglob("*")) == [path.parent.name, "specification.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("method: mt_sac", "method: mtsac", "method: unknown method 'mtsac'\n  known: "),
+        ("random_steps: 40", "random_steps: 9999", "settings.random_steps: 9999 random steps leave nothing to learn"),
+        ("  horizon: 20\n", "", "benchmark.horizon: not resolved, expected 20"),
+        ("discount: 0.99", "discount: .inf", "settings.discount: input should be a finite number"),
+        ("width: 16", "width: '16'", "settings.width: input should be a valid integer, found '16'"),
+    ],
+)
+def test_a_specification_is_checked_like_a_study(tmp_path: Path, old: str, new: str, message: str) -> None:
+    path = write_run(tmp_path, longer())
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+    with pytest.raises(SpecificationError, match=re.escape(message)):
+        load_specification(path)
+
+
+def test_a_run_has_one_state_folder_from_wherever_it_is_named(tmp_path: Path) -> None:
+    path = write_run(tmp_path, longer(budget=60))
+    assert (
+        subprocess.run(command("train", path.name), cwd=path.parent, capture_output=True, check=False).returncode == 0
+    )
+    assert (tmp_path / ".state" / path.parent.name / "lease.lock").exists()
+    assert not (path.parent / ".state").exists()
+
+
+def test_a_terminal_that_went_away_ends_no_run(tmp_path: Path) -> None:
+    path = write_run(tmp_path, longer(budget=60))
+    log = tmp_path / "run.log"
+    with open("/dev/full", "w") as full:
+        words = command("train", path, "--log", log)
+        assert subprocess.run(words, stderr=full, stdout=full, check=False).returncode == 0
+    first, *_, last = log.read_text().splitlines()
+    assert first == f"$ mtrepro train {path} --log {log}", "the command that can be pasted"
+    assert "done; results in" in last
+
+
+def test_an_unknown_device_is_named(tmp_path: Path) -> None:
+    refused = call("train", write_run(tmp_path, longer()), "--device", "gpu")
+    assert refused.returncode == 2
+    assert refused.stderr == "mtrepro: --device gpu: unknown device\n  known: auto, cpu, cuda\n"
 
 
 def test_an_output_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:

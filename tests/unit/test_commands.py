@@ -10,9 +10,11 @@ import pytest
 import yaml
 
 from mtrepro import accepting, documenting, paths, planning, releasing, source
-from mtrepro.errors import OutputError, SpecificationError
+from mtrepro.errors import MtreproError, SpecificationError
+from mtrepro.results import RESULT_FILES
 from mtrepro.study import load_study
 from mtrepro.terminal import duration
+from mtrepro.workflow import Study
 from tests.conftest import call
 from tests.unit.test_specification import STUDY
 
@@ -24,7 +26,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "config" / "studies" / "tiny.yaml").write_text(yaml.safe_dump(STUDY, sort_keys=False))
     monkeypatch.setenv("MTREPRO_ROOT", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    source._accepted.cache_clear()
+    accepting._connected.cache_clear()
     return tmp_path
 
 
@@ -53,17 +55,21 @@ def test_every_command_has_a_help_line() -> None:
         (("plan", "config/studies/closng.yaml"), 2, "there is no such file (nearest: closing.yaml)"),
         (("specify", "config/demo.yaml", "mt_sac-s0-000000000000", "-o", "x.yaml"), 2, "unknown run 'mt_sac-s0-0000"),
         (("train", "nowhere/specification.yaml"), 2, "nowhere/specification.yaml: there is no such file"),
-        (("show", "nowhere"), 74, "no tables yet"),
+        (("show", "nowhere"), 2, "no tables yet"),
         (("aggregate", "nowhere"), 2, "manifest.json"),
         (("figures", "nowhere", "-o", "x"), 2, "run `mtrepro aggregate` first"),
-        (("release", "config/demo.yaml"), 74, "6 of 6 runs are missing"),
+        (("release", "config/demo.yaml"), 2, "6 of 6 runs are missing"),
         (("accept", "config/demo.yaml", "--reason", " "), 2, "--reason must say why"),
+        (("plan", "config/latin.yaml"), 2, "config/latin.yaml: not UTF-8 text (byte 10)"),
+        (("plan", "config/keys.yaml"), 2, "config/keys.yaml:1:3: a key must be a word"),
         (("plann", "x"), 2, "No such command 'plann'"),
     ],
 )
 def test_a_slip_is_one_message_and_writes_nothing(
     checkout: Path, words: tuple[str, ...], status: int, part: str
 ) -> None:
+    (checkout / "config/latin.yaml").write_bytes(b"title: caf\xe9\n")
+    (checkout / "config/keys.yaml").write_text("? [1, 2]\n: 3\n")
     before = sorted(path for path in checkout.rglob("*") if path.is_file())
     said = call(*words)
     assert said.returncode == status and part in said.stderr, said.stderr
@@ -90,7 +96,7 @@ def test_accept_records_today_as_the_same_as_then_and_leaves_the_runs_alone(
     study = checkout / "config/studies/tiny.yaml"
     accepting.accept_study(study, "a faster loop, same bits")
     today = source.run_source("mt_sac", "toy").digest()
-    assert source.accepted_digest(today) == "older"
+    assert accepting.same_results(today, "older") and not accepting.same_results(today, "other")
     assert [file.read_text() for file in files] == before
     written = yaml.safe_load((checkout / "config/accepted.yaml").read_text())
     assert written["accepted"] == [{"source": today, "same_as": "older", "reason": "a faster loop, same bits"}]
@@ -99,11 +105,40 @@ def test_accept_records_today_as_the_same_as_then_and_leaves_the_runs_alone(
         accepting.accept_study(study, "again")
 
 
-def test_release_is_whole_or_not_at_all(checkout: Path) -> None:
-    finish(checkout, "x")[0].unlink()
-    with pytest.raises(OutputError, match=r"1 of 4 runs are missing, the first is mt_sac-s0-"):
+def test_seeds_made_by_different_code_are_accepted_together_and_stay_so(checkout: Path) -> None:
+    files = finish(checkout, "a")
+    files[1].write_text(json.dumps({"source_digest": "b"}))
+    study = checkout / "config/studies/tiny.yaml"
+    today = source.run_source("mt_sac", "toy").digest()
+    accepting.accept_study(study, "same bits")
+    assert accepting.same_results(today, "a") and accepting.same_results("b", "a")
+    names = [run.name for run in load_study(study).runs]
+    answered = [Study.load(str(study)).source_digest(name) for name in names]
+    assert answered == ["a", "b", "a", "a"], "each job's param stays what it was when the job ran"
+    files[1].write_text(json.dumps({"source_digest": "of other code"}))
+    assert Study.load(str(study)).source_digest(names[1]) == today
+    files[1].write_text("not JSON")
+    assert Study.load(str(study)).source_digest(names[1]) == today
+
+
+@pytest.mark.parametrize("lost", ["run.json", "timing.csv"])
+def test_release_is_whole_or_not_at_all(checkout: Path, lost: str) -> None:
+    for file in finish(checkout, "x"):
+        for name in ("specification.yaml", *RESULT_FILES):
+            file.with_name(name).touch()
+    file.with_name(lost).unlink()
+    with pytest.raises(MtreproError, match=r"1 of 4 runs are missing, the first is mt_sac-s1-"):
         releasing.release(checkout / "config/studies/tiny.yaml")
     assert not (checkout / "results/released").exists()
+
+
+def test_a_release_that_fails_half_way_leaves_nothing(checkout: Path) -> None:
+    for file in finish(checkout, "x"):
+        for name in ("specification.yaml", *RESULT_FILES):
+            file.with_name(name).touch()
+    with pytest.raises(MtreproError):
+        releasing.release(checkout / "config/studies/tiny.yaml")  # the files are empty
+    assert not list((checkout / "results/released").iterdir())
 
 
 def test_the_plan_lists_every_run_and_what_is_finished(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -123,7 +158,7 @@ def test_documents_are_current_and_an_edited_one_is_named(checkout: Path) -> Non
     documenting.write_documents(check=True)
     page = checkout / "docs/methods/mt_sac.md"
     page.write_text(page.read_text().replace("`width`", "`breadth`"))
-    with pytest.raises(OutputError, match=r"not current: docs/methods/mt_sac.md\n  run `mtrepro docs`"):
+    with pytest.raises(MtreproError, match=r"not current: docs/methods/mt_sac.md\n  run `mtrepro docs`"):
         documenting.write_documents(check=True)
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from mtrepro.engine import lease
 from mtrepro.engine.lease import Lease
 from mtrepro.engine.signals import StopRequest
 from mtrepro.errors import SAVED_ON_INTERRUPT, SAVED_ON_TERMINATE, LeaseError, OutputError
@@ -67,6 +68,31 @@ def test_another_machines_lease_whose_heart_beats_is_left_alone(tmp_path: Path) 
     with pytest.raises(LeaseError, match="process 7 on another-machine is training this run"):
         Lease(tmp_path, quiet, stale_seconds=5.0)
     beat.join()
+
+
+def test_a_second_trainer_with_patience_waits_its_turn(tmp_path: Path) -> None:
+    first = Lease(tmp_path, quiet)
+    said: list[str] = []
+    end = threading.Timer(0.3, first.release)
+    end.start()
+    Lease(tmp_path, said.append, patience=lambda: True).release()
+    assert said == ["another process is training this run: waiting until it is over"]
+    first = Lease(tmp_path, quiet)
+    with pytest.raises(LeaseError):
+        Lease(tmp_path, quiet, patience=lambda: False)
+    first.release()
+
+
+def test_a_holder_that_slept_too_long_notices_that_another_machine_took_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lease_held = Lease(tmp_path, quiet)
+    other_machine(tmp_path, 6.0)
+    lease_held.beat()  # too soon to look
+    monkeypatch.setattr(lease, "BEAT_SECONDS", 0.0)
+    with pytest.raises(LeaseError, match="process 7 on another-machine is training this run"):
+        lease_held.beat()
+    assert json.loads((tmp_path / "lease.json").read_text())["host"] == "another-machine"
 
 
 def test_a_folder_that_cannot_be_written_says_so(tmp_path: Path) -> None:

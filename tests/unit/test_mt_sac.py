@@ -93,7 +93,7 @@ def one_update_by_hand(agent: MtSac, batch: Batch, noises: Any) -> dict[str, flo
     actor, critics, targets = network(agent.actor), *(map(network, group) for group in (agent.critics, agent.targets))
     critics, targets = list(critics), list(targets)
     alpha = np.exp(agent.log_alpha.detach().double().numpy())
-    losses = {"critic_loss": 0.0, "actor_loss": 0.0, "temperature_loss": 0.0}
+    losses = {"critic_loss": 0.0, "temperature_loss": 0.0}
     size = len(batch.task)
     for i in range(size):
         task = int(batch.task[i])
@@ -112,6 +112,18 @@ def one_update_by_hand(agent: MtSac, batch: Batch, noises: Any) -> dict[str, flo
     return losses
 
 
+def actor_loss_by_hand(agent: MtSac, batch: Batch, noise: Any, actor: Any, alpha: Any) -> float:
+    """mean alpha_t log pi - min Q, by the actor before its step and the critics after theirs."""
+    critics = [network(critic) for critic in agent.critics]
+    total = 0.0
+    for i in range(len(batch.task)):
+        task = int(batch.task[i])
+        x = np.concatenate([batch.observation[i].double().numpy(), np.eye(3)[task]])
+        action, log_probability = policy(actor, x, noise[i])
+        total += alpha[task] * log_probability - min(forward(c, np.concatenate([x, action]))[0] for c in critics)
+    return total / len(batch.task)
+
+
 def test_one_update_equals_the_equations_written_out_per_sample() -> None:
     agent = method()
     fill(agent, 40)
@@ -120,33 +132,33 @@ def test_one_update_equals_the_equations_written_out_per_sample() -> None:
     batch = agent.replay.draw(30)
     noises = [torch.randn(30, 4, generator=agent.noise).double().numpy() for _ in range(2)]
     expected = one_update_by_hand(agent, batch, noises)
+    actor, alpha = network(agent.actor), np.exp([-0.5, 0.1, 0.4])
+    actor = [(weight.copy(), bias.copy()) for weight, bias in actor]
     agent.replay.generator.bit_generator.state = drawn
     agent.noise.set_state(noise)
     agent.learn()
     measured = agent.metrics()
     assert measured["critic_loss"] == pytest.approx(expected["critic_loss"], rel=1e-5)
     assert measured["temperature_loss"] == pytest.approx(expected["temperature_loss"], rel=1e-5)
+    # the critics have moved first, and stand still afterwards
+    expected_actor_loss = actor_loss_by_hand(agent, batch, noises[1], actor, alpha)
+    assert measured["actor_loss"] == pytest.approx(expected_actor_loss, rel=1e-5)
 
 
-def test_the_actor_climbs_the_smaller_critic_and_entropy() -> None:
-    agent = method()
+def test_a_step_of_the_actor_lowers_its_loss_and_leaves_the_critics_alone() -> None:
+    agent = method(actor_rate=1e-4)
     fill(agent, 40)
-    inputs = torch.randn(30, 15, generator=torch.Generator().manual_seed(3))
-    noise = torch.randn(30, 4, generator=torch.Generator().manual_seed(4))
+    inputs = torch.randn(300, 15, generator=torch.Generator().manual_seed(3))
+    noise = torch.randn(300, 4, generator=torch.Generator().manual_seed(4))
 
-    def objective() -> float:
+    def loss() -> torch.Tensor:
         drawn = squashed_gaussian.sample(agent.actor(inputs), noise, -20, 2)
-        return float((drawn.log_probability - agent._values(agent.critics, inputs, drawn.action).amin(0)).mean())
+        return (drawn.log_probability - agent._values(agent.critics, inputs, drawn.action).amin(0)).mean()
 
-    before = objective()
-    drawn = squashed_gaussian.sample(agent.actor(inputs), noise, -20, 2)
-    loss = (drawn.log_probability - agent._values(agent.critics, inputs, drawn.action).amin(0)).mean()
-    critics_before = [parameter.clone() for parameter in agent.critics.parameters()]
-    agent.optimisers["actor"].minimise(loss)
-    critics_after = list(agent.critics.parameters())
-    assert objective() < before
-    assert all(torch.equal(a, b) for a, b in zip(critics_before, critics_after, strict=True))
-    assert all(parameter.grad is None for parameter in agent.critics.parameters())
+    before, critics = loss(), [parameter.clone() for parameter in agent.critics.parameters()]
+    agent.optimisers["actor"].minimise(before)
+    assert loss().item() < before.item()
+    assert all(torch.equal(a, b) for a, b in zip(critics, agent.critics.parameters(), strict=True))
 
 
 def test_targets_follow_by_tau() -> None:

@@ -26,7 +26,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def _forget() -> None:
-    for cached in (source._read, source.run_source, source._accepted):
+    for cached in (source._read, source.run_source):
         cached.cache_clear()
 
 
@@ -70,6 +70,7 @@ def test_packages_are_those_of_the_benchmark() -> None:
         ("methods/random_policy.py", "self.owed = 0", "self.owed = 7"),
         ("running.py", "COST_SHARE = 0.04", "COST_SHARE = 0.5"),
         ("errors.py", "status = 2", "status = 9"),
+        ("methods/mt_sac.py", 'description="gamma"', 'description="how much the future counts"'),
     ],
 )
 def test_words_and_other_peoples_code_do_not_count(package: Path, file: str, old: str, new: str) -> None:
@@ -107,8 +108,20 @@ def test_a_broken_file_is_named_with_its_line(package: Path) -> None:
         digest()
 
 
-def test_an_accepted_digest_stands_for_the_older_one_through_chains(package: Path) -> None:
-    assert source.accepted_digest("c") == "c"
-    source.accept({"b": "a"}, "a comment in C")
-    source.accept({"c": "b"}, "a faster loop, same bits")
-    assert [source.accepted_digest(each) for each in "abcd"] == ["a", "a", "a", "d"]
+def test_what_a_type_checker_does_not_see_counts(package: Path) -> None:
+    edit(
+        package / "training.py",
+        "if TYPE_CHECKING:\n",
+        "if TYPE_CHECKING:\n    SPEED = 1\nelse:\n    SPEED = 2\n\nif TYPE_CHECKING:\n",
+    )
+    before = digest()
+    edit(package / "training.py", "    SPEED = 1\n", "    SPEED = 7\n")
+    assert digest() == before
+    edit(package / "training.py", "    SPEED = 2\n", "    SPEED = 7\n")
+    assert digest() != before
+
+
+def test_a_package_that_runs_before_a_module_counts(package: Path) -> None:
+    before = digest()
+    (package / "networks" / "__init__.py").write_text("SPEED = 1\n")
+    assert digest() != before

@@ -20,6 +20,12 @@ def trainer(**changed: Any) -> Trainer:
     return Trainer(toy_specification(**changed), CPU)
 
 
+def break_policy(run: Trainer, at: int) -> None:
+    """From step `at` on every action is not a number."""
+    act = run.method.act
+    run.method.act = lambda *given, **named: act(*given, **named) * (np.nan if run.step >= at else 1)  # type: ignore
+
+
 def test_the_replay_holds_the_true_next_observation_also_where_an_episode_ended() -> None:
     run = trainer(budget=45, benchmark=toy_benchmark(horizon=7))
     run.run(Watcher())
@@ -70,8 +76,7 @@ def test_returns_and_success_are_those_of_the_episodes_by_hand() -> None:
 
 def test_actions_that_are_not_finite_are_divergence_and_reach_no_environment() -> None:
     run = trainer()
-    act = run.method.act
-    run.method.act = lambda *given, **named: act(*given, **named) * (np.nan if run.step == 33 else 1)
+    break_policy(run, at=33)
     run.run(Watcher())
     assert run.diverged == "the policy's actions are not finite" and run.step == 33
     assert np.isfinite(run.training.state()["tasks"][0]["observation"]).all()  # type: ignore[union-attr]
@@ -80,9 +85,7 @@ def test_actions_that_are_not_finite_are_divergence_and_reach_no_environment() -
 def test_a_broken_policy_is_found_at_the_same_step_however_often_it_is_evaluated() -> None:
     for every in (40, 10):
         run = trainer(evaluation={"every": every, "episodes": 1})
-        act = run.method.act
-        broken = {"act": lambda *given, **named: act(*given, **named) * (np.nan if run.step >= 30 else 1)}
-        run.method.act = broken["act"]  # type: ignore[method-assign]
+        break_policy(run, at=30)
         run.run(Watcher())
         assert run.step == 30 and run.diverged == "the policy's actions are not finite"
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,39 +49,78 @@ def test_failed_run_leaves_the_others_and_says_what_to_do(holes: Checkout) -> No
     assert len(list((holes.path / "results/toy").glob("mt_sac-s1-*/run.json"))) == 1
 
 
-def test_early_warning_reaches_the_trainer_alone_and_the_next_try_continues(chain: Checkout, tmp_path: Path) -> None:
-    study = TOY.replace("study: toy", "study: warned").replace("results/toy", "results/warned")
-    study = (
-        study.replace("seeds: [0, 1]", "seeds: [7]")
-        .replace("budget: 120", "budget: 4000")
-        .replace("every: 40", "every: 1000")
-    )
-    study = study.replace("  random: {method: random_policy, reference: true, budget: 0}\n", "")
-    (chain.path / "config/studies/warned.yaml").write_text(study)
+@contextlib.contextmanager
+def long_study(chain: Checkout, name: str) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
+    """A study of one run of some seconds, started and already training; and the command that started it."""
+    text = TOY.replace("study: toy", f"study: {name}").replace("results/toy", f"results/{name}")
+    text = text.replace("[0, 1]", "[7]").replace("budget: 120", "budget: 4000").replace("every: 40", "every: 1000")
+    text = text.replace("  random: {method: random_policy, reference: true, budget: 0}\n", "")
+    study = chain.path / "config" / "studies" / f"{name}.yaml"
+    study.write_text(text)
     command = [
         "snakemake",
         "runs",
         "--profile",
         "workflow/profiles/local",
         "--configfile",
-        "config/studies/warned.yaml",
+        f"config/studies/{name}.yaml",
     ]
     with subprocess.Popen(
         command, cwd=chain.path, env=chain.variables(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         start_new_session=True,
     ) as process:  # fmt: skip
         deadline = time.monotonic() + 60
-        while not list((chain.path / "results/warned/.state").glob("*/*")) and time.monotonic() < deadline:
+        while not list((chain.path / f"results/{name}/.state").glob("*/*")) and time.monotonic() < deadline:
             time.sleep(0.1)
         time.sleep(2)
+        try:
+            yield process, command
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            study.unlink()
+
+
+def finished_run(chain: Checkout, name: str) -> dict[str, Any]:
+    (file,) = (chain.path / f"results/{name}").glob("*/run.json")
+    return dict(json.loads(file.read_text()))
+
+
+def test_early_warning_reaches_the_trainer_alone_and_the_next_try_continues(chain: Checkout) -> None:
+    with long_study(chain, "warned") as (process, _):
         os.killpg(process.pid, signal.SIGUSR1)  # Slurm's `--signal=USR1@120` goes to every process of the job's step
         output, _ = process.communicate(timeout=120)
-    (chain.path / "config/studies/warned.yaml").unlink()
     assert process.returncode == 0, output
     assert "saved at step" in output
-    (file,) = (chain.path / "results/warned").glob("*/run.json")
-    run = json.loads(file.read_text())
+    run = finished_run(chain, "warned")
     assert (run["status"], run["step"], run["resumes"]) == ("done", 4000, 1)
+
+
+@pytest.mark.parametrize("orphan", [True, False], ids=["its trainer lives on", "its trainer dies with it"])
+def test_a_killed_head_needs_no_hand_the_same_command_goes_on(chain: Checkout, orphan: bool) -> None:
+    name = f"killed-{orphan}".lower()
+    with long_study(chain, name) as (process, command):
+        if orphan:
+            process.kill()
+        else:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        assert list((chain.path / ".snakemake/locks").glob("*.lock")), "Snakemake left its lock"
+        output = chain.run(*command)
+    assert "The head process before this one is dead; its lock was cleared." in output
+    # an orphan is waited for, or was quick enough to be over
+    assert any(words in output for words in ("waiting until it is over", "already done")) == orphan
+    run = finished_run(chain, name)
+    assert (run["status"], run["step"]) == ("done", 4000)
+    assert not list((chain.path / ".snakemake/locks").glob("*.lock"))
+
+
+def test_a_living_heads_lock_is_respected(chain: Checkout) -> None:
+    with long_study(chain, "alive") as (process, command):
+        second = chain.run(*command, status=1)
+        assert "LockException" in second or "cannot be locked" in second
+        output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
 
 
 def test_unknown_key_stops_before_any_job(chain: Checkout) -> None:

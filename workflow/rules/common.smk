@@ -1,15 +1,21 @@
 # The study that was chosen, and what the rules ask of it; the answers are computed in src/mtrepro/workflow.py.
 import signal
+import sys
 
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import validate
 
 from mtrepro.errors import MtreproError
+from mtrepro.head import clear_dead_heads_lock, note_head
 from mtrepro.workflow import Study, chosen_study, image, module_digest, need_apptainer, need_images
 
 # Slurm sends USR1 to every process of a job before its time is up. It is meant for the trainer alone: what stands
 # between must not die of it, and hands its deafness down to the shells that it starts.
 signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+
+# A head that was killed left its lock behind; the same command starts again.
+if clear_dead_heads_lock():
+    print("The head process before this one is dead; its lock was cleared.", file=sys.stderr)
 
 try:
     # Ours first, because it names the nearest valid key; then the exported schema, which editors read too.

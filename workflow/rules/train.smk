@@ -50,4 +50,4 @@ rule train:
         source=source_digest,  # edits to the code that this run imports rerun it; edits elsewhere do not
     shell:
         "mtrepro train {input.specification} --threads {resources.torch_threads} --workers {resources.workers}"
-        " --device {resources.device} --label '{resources.label}' --log {log}"
+        " --device {resources.device} --label '{resources.label}' --log {log} --wait"

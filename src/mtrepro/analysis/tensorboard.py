@@ -11,18 +11,18 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-from mtrepro.errors import OutputError
+from mtrepro.errors import MtreproError
 
 
 def write_events(study_folder: Path, output: Path) -> None:
     """Write one folder of events for each finished run: `<arm>/seed-<seed>`.
 
     Raises:
-        OutputError: the folder has no manifest, or none of its runs is finished.
+        MtreproError: the folder has no manifest, or none of its runs is finished.
     """
     path = study_folder / "manifest.json"
     if not path.exists():
-        raise OutputError(
+        raise MtreproError(
             f"{path}: there is no such file\n  name the folder of a study, such as results/released/closing"
         )
     manifest = json.loads(path.read_text(encoding="utf-8"))
@@ -34,7 +34,7 @@ def write_events(study_folder: Path, output: Path) -> None:
                 _write_run(folder, output / arm["arm"] / f"seed-{run['seed']}")
                 written += 1
     if not written:
-        raise OutputError(f"{study_folder}: none of its runs is finished yet")
+        raise MtreproError(f"{study_folder}: none of its runs is finished yet")
     print(f"wrote {written} runs; look at them with: tensorboard --logdir {output}")
 
 

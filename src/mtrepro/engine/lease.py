@@ -23,9 +23,20 @@ STALE_SECONDS = 90.0  # a heartbeat of another machine that stood still for so l
 
 
 class Lease:
-    """Held from construction to `release`; `beat` must be called now and then."""
+    """Held from construction to `release`; `beat` must be called now and then.
 
-    def __init__(self, folder: Path, say: Callable[[str], None], stale_seconds: float = STALE_SECONDS) -> None:
+    Args:
+        patience: asked again and again while another process holds the lease; leaving when it says no, or at once where
+            there is none.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        say: Callable[[str], None],
+        patience: Callable[[], bool] | None = None,
+        stale_seconds: float = STALE_SECONDS,
+    ) -> None:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._lock = (folder / "lease.lock").open("a")
@@ -33,27 +44,46 @@ class Lease:
             raise OutputError(
                 f"{folder}: cannot be written: {error.strerror}\n  choose a folder you may write to"
             ) from None
-        self._file = folder / "lease.json"
-        self._beaten = 0.0
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self._lock.close()
-            raise LeaseError(_held(folder, _read(self._file))) from None
+        self._folder, self._file = folder, folder / "lease.json"
+        self._me = {"host": socket.gethostname(), "process": os.getpid()}
+        self._beaten: float | None = None
+        self._take_lock(say, patience)
         self._outwait_other_machine(folder, say, stale_seconds)
         self.beat()
 
     def beat(self) -> None:
-        """Show that the holder lives; cheap when called often."""
-        if time.monotonic() - self._beaten > BEAT_SECONDS:
-            holder = {"host": socket.gethostname(), "process": os.getpid(), "heartbeat": time.time()}
-            write_atomically(self._file, json.dumps(holder) + "\n")
-            self._beaten = time.monotonic()
+        """Show that the holder lives; cheap when called often.
+
+        Raises:
+            LeaseError: another machine has taken this process for dead and the run with it.
+        """
+        if self._beaten is not None and time.monotonic() - self._beaten < BEAT_SECONDS:
+            return
+        holder = _read(self._file)
+        if self._beaten is not None and holder and {key: holder.get(key) for key in self._me} != self._me:
+            raise LeaseError(_held(self._folder, holder))
+        write_atomically(self._file, json.dumps({**self._me, "heartbeat": time.time()}) + "\n")
+        self._beaten = time.monotonic()
 
     def release(self) -> None:
         """Let the next trainer in."""
         self._file.unlink(missing_ok=True)
         self._lock.close()
+
+    def _take_lock(self, say: Callable[[str], None], patience: Callable[[], bool] | None) -> None:
+        told = False
+        while True:
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except OSError:
+                if patience is None or not patience():
+                    self._lock.close()
+                    raise LeaseError(_held(self._folder, _read(self._file))) from None
+            if not told:
+                say("another process is training this run: waiting until it is over")
+                told = True
+            time.sleep(1.0)
 
     def _outwait_other_machine(self, folder: Path, say: Callable[[str], None], stale_seconds: float) -> None:
         holder = _read(self._file)

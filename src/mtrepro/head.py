@@ -1,0 +1,51 @@
+"""The head: the one Snakemake process that works on a checkout. Its lock outlives it when it is killed.
+
+Snakemake then refuses to start until somebody types `--unlock`. Here the head notes who it is once it holds the lock,
+so that the next one can see that it is dead, and go on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from pathlib import Path
+
+from mtrepro.engine.files import write_atomically
+from mtrepro.paths import root
+
+HEAD = ".snakemake/mtrepro-head.json"  # which process held Snakemake's lock last
+
+
+def note_head() -> None:
+    """Write down that this process holds Snakemake's lock; called when its jobs start."""
+    head = {"host": socket.gethostname(), "process": os.getpid(), "started": _started(os.getpid())}
+    write_atomically(root() / HEAD, json.dumps(head) + "\n")
+
+
+def clear_dead_heads_lock() -> bool:
+    """Remove Snakemake's lock if the head that noted itself is proven dead; says whether there was one.
+
+    A lock that is newer than the note belongs to a head that has not yet noted itself, and stays.
+    """
+    note, locks = root() / HEAD, list((root() / ".snakemake" / "locks").glob("*.lock"))
+    try:
+        head = json.loads(note.read_text(encoding="utf-8"))
+        noted = note.stat().st_mtime_ns
+        older = all(lock.stat().st_mtime_ns <= noted for lock in locks)
+    except (OSError, ValueError):
+        return False
+    dead = head["host"] == socket.gethostname() and _started(head["process"]) != head["started"]
+    if not (locks and older and dead):
+        return False
+    for lock in locks:
+        lock.unlink(missing_ok=True)
+    return True
+
+
+def _started(process: int) -> str | None:
+    """When a process of this machine started, in the kernel's ticks; None if there is none of this number."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:
+        return None
