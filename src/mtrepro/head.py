@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import os
 import socket
-from pathlib import Path
 
 from mtrepro.engine.files import write_atomically
+from mtrepro.engine.processes import started
 from mtrepro.paths import root
 
 HEAD = ".snakemake/mtrepro-head.json"  # which process held Snakemake's lock last
@@ -19,7 +19,7 @@ HEAD = ".snakemake/mtrepro-head.json"  # which process held Snakemake's lock las
 
 def note_head() -> None:
     """Write down that this process holds Snakemake's lock; called when its jobs start."""
-    head = {"host": socket.gethostname(), "process": os.getpid(), "started": _started(os.getpid())}
+    head = {"schema_version": 1, "host": socket.gethostname(), "process": os.getpid(), "started": started(os.getpid())}
     write_atomically(root() / HEAD, json.dumps(head) + "\n")
 
 
@@ -35,17 +35,9 @@ def clear_dead_heads_lock() -> bool:
         older = all(lock.stat().st_mtime_ns <= noted for lock in locks)
     except (OSError, ValueError):
         return False
-    dead = head["host"] == socket.gethostname() and _started(head["process"]) != head["started"]
+    dead = head["host"] == socket.gethostname() and started(head["process"]) != head["started"]
     if not (locks and older and dead):
         return False
     for lock in locks:
         lock.unlink(missing_ok=True)
     return True
-
-
-def _started(process: int) -> str | None:
-    """When a process of this machine started, in the kernel's ticks; None if there is none of this number."""
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19]
-    except OSError:
-        return None

@@ -22,6 +22,7 @@ from mtrepro.accepting import same_results
 from mtrepro.engine import checkpoint
 from mtrepro.engine.files import write_atomically
 from mtrepro.engine.lease import Lease
+from mtrepro.engine.processes import ancestors
 from mtrepro.engine.signals import StopRequest
 from mtrepro.errors import MtreproError, OutputError, StateError
 from mtrepro.paths import shown
@@ -32,6 +33,7 @@ from mtrepro.terminal import Reporter
 from mtrepro.training import Stopped, Trainer
 
 STATE_FORMAT = 1  # of the checkpoint; a change of what a trainer's state holds raises it
+ANCESTORS = 2  # a shell and the Snakemake that started it
 COST_SHARE = 0.04  # of the time that checkpoints may take at most
 
 
@@ -88,6 +90,7 @@ class _Running:
         self.state_folder = state_folder
         self.checkpoints = state_folder / f"source-{self.source.digest()[:16]}"
         self.device = _device(options.device)
+        self.ancestors = ancestors(ANCESTORS)
         self.provenance = provenance.collect()  # now: what is committed while a run trains did not make it
         torch.set_num_threads(options.threads)
         if (
@@ -103,6 +106,7 @@ class _Running:
     def run(self) -> int:
         """Resume or start, train, write the results; a run that is already done by this code is left as it is."""
         if self._already_done():
+            self._drop_checkpoints()
             self.reporter.say(f"already done; results in {shown(self.folder)}")
             return 0
         trainer = self.trainer = Trainer(self.specification, self.device, self.options.workers)
@@ -120,6 +124,12 @@ class _Running:
             return 0
         finally:
             trainer.close()
+
+    def _drop_checkpoints(self) -> None:
+        with contextlib.suppress(OSError):
+            for folder in self.state_folder.glob("source-*"):
+                shutil.rmtree(folder)
+            (self.state_folder / "progress.json").unlink(missing_ok=True)
 
     def _already_done(self) -> bool:
         try:
@@ -242,10 +252,10 @@ class _Running:
         }
         (self.folder / "run.json").unlink(missing_ok=True)  # of older code: it must not vouch for newer numbers
         write_results(self.folder, self.specification, trainer, record, self.history["timing"])
-        with contextlib.suppress(OSError):
-            for folder in self.state_folder.glob("source-*"):
-                shutil.rmtree(folder)
-            (self.state_folder / "progress.json").unlink(missing_ok=True)
+        if self.ancestors == ancestors(ANCESTORS):
+            self._drop_checkpoints()
+        else:  # who waited for the results is gone; a new Snakemake would delete them and ask again: be quick then
+            self._save(trainer)
         outcome = f"diverged at step {trainer.step}: {trainer.diverged}" if trainer.diverged else "done"
         self.reporter.say(f"{outcome}; results in {shown(self.folder)}")
 

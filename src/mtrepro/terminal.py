@@ -71,6 +71,7 @@ class Reporter:
         parts.append(f"success {success:.2f}" if success is not None else "not evaluated yet")
         self.say(" | ".join(parts))
         return {
+            "schema_version": 1,
             "step": step,
             "budget": self._budget,
             "steps_per_second": speed,

@@ -212,7 +212,7 @@ def list_released() -> Path:
     folder = root() / "results" / "released"
     names = sorted(manifest.parent.name for manifest in folder.glob("[!.]*/manifest.json"))
     path = folder / "studies.yaml"
-    write_atomically(path, f"{RELEASED_HEAD}studies: [{', '.join(names)}]\n")
+    write_atomically(path, f"{RELEASED_HEAD}schema_version: 1\nstudies: [{', '.join(names)}]\n")
     return path
 
 

@@ -142,6 +142,27 @@ def test_a_full_disk_stops_the_run_and_loses_nothing(tmp_path: Path, full_disk: 
     assert contents(path.parent) == undisturbed(specification)
 
 
+def test_an_orphan_keeps_its_last_checkpoint_so_that_its_work_is_not_done_again(
+    tmp_path: Path, undisturbed: Undisturbed
+) -> None:
+    specification = longer()
+    path = write_run(tmp_path, specification)
+    words = " ".join(command("train", path))
+    parent = subprocess.Popen(["bash", "-c", f"{words} & wait"], stderr=subprocess.DEVNULL, start_new_session=True)
+    while not (path.parent.parent / ".state").exists():
+        time.sleep(0.05)
+    parent.kill()
+    while not (path.parent / "run.json").exists() or not list((tmp_path / ".state").glob("*/source-*/*.pt")):
+        time.sleep(0.05)
+    time.sleep(1)
+    for name in ("evaluation.csv", "training.csv", "timing.csv", "run.json"):
+        (path.parent / name).unlink()  # as Snakemake does before it starts a job again
+    again = call("train", path, "--wait")
+    assert "continuing at step 1500" in again.stderr
+    assert contents(path.parent) == undisturbed(specification)
+    assert not list((tmp_path / ".state").glob("*/source-*"))
+
+
 # What is never resumed
 
 

@@ -62,7 +62,7 @@ class Lease:
         holder = _read(self._file)
         if self._beaten is not None and holder and {key: holder.get(key) for key in self._me} != self._me:
             raise LeaseError(_held(self._folder, holder))
-        write_atomically(self._file, json.dumps({**self._me, "heartbeat": time.time()}) + "\n")
+        write_atomically(self._file, json.dumps({"schema_version": 1, **self._me, "heartbeat": time.time()}) + "\n")
         self._beaten = time.monotonic()
 
     def release(self) -> None:
