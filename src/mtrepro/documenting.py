@@ -91,9 +91,9 @@ def _with_part(text: str, part: str) -> str:
 
 
 def _shown_results() -> str:
-    """The result table of the study that the README shows, from its released files."""
+    """Title and result table of the study that the README shows, without the table's notes."""
     path = root() / "results" / "released" / SHOWN / "tables" / "result_table.md"
-    return path.read_text(encoding="utf-8").strip() if path.exists() else ""
+    return "\n\n".join(path.read_text(encoding="utf-8").split("\n\n")[:2]) if path.exists() else ""
 
 
 def _parameters(model: type[BaseModel], defaults: dict[str, Any] | None = None) -> str:

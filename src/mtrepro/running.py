@@ -56,6 +56,7 @@ def train(path: Path, options: Options, stop: StopRequest) -> int:
 
     The result files appear beside the specification when the run is over, all at once at the end.
     """
+    started_by = ancestors(ANCESTORS)
     path = path.resolve()  # a run has one state folder, from wherever it is named
     specification = load_specification(path)
     folder = path.parent
@@ -66,7 +67,7 @@ def train(path: Path, options: Options, stop: StopRequest) -> int:
         patience = (lambda: not stop) if options.wait else None
         lease = Lease(state_folder, reporter.say, patience)
         try:
-            return _Running(specification, folder, state_folder, options, reporter, lease, stop).run()
+            return _Running(specification, folder, state_folder, options, reporter, lease, stop, started_by).run()
         finally:
             lease.release()
 
@@ -83,6 +84,7 @@ class _Running:
         reporter: Reporter,
         lease: Lease,
         stop: StopRequest,
+        started_by: dict[int, str | None],
     ) -> None:
         self.specification, self.folder, self.options = specification, folder, options
         self.reporter, self.lease, self.stop = reporter, lease, stop
@@ -90,7 +92,7 @@ class _Running:
         self.state_folder = state_folder
         self.checkpoints = state_folder / f"source-{self.source.digest()[:16]}"
         self.device = _device(options.device)
-        self.ancestors = ancestors(ANCESTORS)
+        self.started_by = started_by
         self.provenance = provenance.collect()  # now: what is committed while a run trains did not make it
         torch.set_num_threads(options.threads)
         if (
@@ -252,7 +254,7 @@ class _Running:
         }
         (self.folder / "run.json").unlink(missing_ok=True)  # of older code: it must not vouch for newer numbers
         write_results(self.folder, self.specification, trainer, record, self.history["timing"])
-        if self.ancestors == ancestors(ANCESTORS):
+        if self.started_by == ancestors(ANCESTORS):
             self._drop_checkpoints()
         else:  # who waited for the results is gone; a new Snakemake would delete them and ask again: be quick then
             self._save(trainer)
