@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -25,18 +26,29 @@ Output = Annotated[Path, typer.Option("--output", "-o", help="where to write")]
 def main() -> None:
     """Run a command; a user's slip ends with its message and its own exit status, without a traceback."""
     try:
+        sys.exit(_run())
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except OSError:  # the terminal went away; Python would call that a failure of the command
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _run() -> int:
+    try:
         status = app(standalone_mode=False)
     except MtreproError as error:
         print(f"mtrepro: {error}", file=sys.stderr)
-        sys.exit(error.status)
-    except typer.Abort:
-        sys.exit(130)
+        return error.status
+    except (typer.Abort, KeyboardInterrupt):
+        return 130
     except Exception as error:
         if error.__class__.__module__.startswith(("click", "typer")) and hasattr(error, "show"):
             error.show()
-            sys.exit(getattr(error, "exit_code", 2))
+            return int(getattr(error, "exit_code", 2))
         raise
-    sys.exit(status if isinstance(status, int) else 0)
+    return status if isinstance(status, int) else 0
 
 
 @app.command()

@@ -8,7 +8,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mtrepro.analysis.tensorboard import write_events
-from mtrepro.errors import OutputError
+from mtrepro.errors import MtreproError
 from tests.unit.analysis_fixture import FakeArm, FakeStudy
 
 
@@ -29,5 +29,5 @@ def test_every_finished_run_is_there_with_the_means_of_its_evaluations(tmp_path:
 
 
 def test_a_folder_without_runs_says_so(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match=r"manifest.json: there is no such file"):
+    with pytest.raises(MtreproError, match=r"manifest.json: there is no such file"):
         write_events(tmp_path, tmp_path / "events")
