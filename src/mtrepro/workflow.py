@@ -168,7 +168,7 @@ def image(name: str) -> str:
     """The container image of a rule. It is used under `--sdm apptainer` alone.
 
     containers/digests.yaml names the images that were built, each by a reference that carries the digest of its package
-    manifest; before that the plain name stands here, so that a plan is right and `missing_images` can say what to do.
+    manifest; before that the plain name stands here, so that a plan is right and `need_images` can say what to do.
     """
     return _images().get(name, f"containers/{name}.sif")
 

@@ -60,15 +60,19 @@ class Lease:
         if self._beaten is not None and time.monotonic() - self._beaten < BEAT_SECONDS:
             return
         holder = _read(self._file)
-        if self._beaten is not None and holder and {key: holder.get(key) for key in self._me} != self._me:
+        if self._beaten is not None and holder and not self._mine(holder):
             raise LeaseError(_held(self._folder, holder))
         write_atomically(self._file, json.dumps({"schema_version": 1, **self._me, "heartbeat": time.time()}) + "\n")
         self._beaten = time.monotonic()
 
     def release(self) -> None:
-        """Let the next trainer in."""
-        self._file.unlink(missing_ok=True)
+        """Let the next trainer in; a lease that another machine took over is left to it."""
+        if self._mine(_read(self._file)):
+            self._file.unlink(missing_ok=True)
         self._lock.close()
+
+    def _mine(self, holder: dict[str, Any]) -> bool:
+        return {key: holder.get(key) for key in self._me} == self._me
 
     def _take_lock(self, say: Callable[[str], None], patience: Callable[[], bool] | None) -> None:
         told = False
