@@ -13,31 +13,35 @@ import pytest
 import torch
 
 from mtrepro.benchmarks.toy import Settings as ToySettings
-from mtrepro.specification import Evaluation, Specification
+from mtrepro.specification import Evaluation, Specification, resolve_settings
 from mtrepro.study import read_method_file
 
-SMALL: dict[str, dict[str, Any]] = {
-    # what a method's own file says, made small enough for seconds; methods that are not named run as they are
-    "mt_sac": {
-        "width": 16,
-        "depth": 2,
-        "batch": 48,
-        "random_steps": 40,
-        "first_updates": 40,
-        "replay_transitions": 900,
-    },
+# What a method's own file says, made small enough for seconds; each method takes the settings that it has.
+SMALL: dict[str, Any] = {
+    "width": 16,
+    "depth": 2,
+    "batch": 48,
+    "random_steps": 40,
+    "first_updates": 40,
+    "replay_transitions": 900,
+    "code_size": 12,
+    "feature_size": 12,
+    "projection_size": 6,
 }
-LEARNING: dict[str, dict[str, Any]] = {
-    # enough to learn the toy benchmark in seconds
-    "mt_sac": {
-        "width": 64,
-        "batch": 96,
-        "random_steps": 100,
-        "first_updates": 100,
-        "discount": 0.9,
-        "target_rate": 0.02,
-    }
-    | {"actor_rate": 3e-3, "critic_rate": 3e-3, "temperature_rate": 3e-3},
+LEARNING: dict[str, Any] = {  # enough to learn the toy benchmark in seconds
+    "width": 64,
+    "batch": 96,
+    "random_steps": 100,
+    "first_updates": 100,
+    "discount": 0.9,
+    "target_rate": 0.02,
+    "actor_rate": 3e-3,
+    "critic_rate": 3e-3,
+    "temperature_rate": 3e-3,
+    "task_encoder_rate": 3e-3,
+    "code_size": 32,
+    "feature_size": 32,
+    "projection_size": 16,
 }
 SAME_FILES = ("evaluation.csv", "training.csv", "specification.yaml")  # of two equal runs; the others tell times
 
@@ -60,9 +64,16 @@ def toy_benchmark(**changed: Any) -> dict[str, Any]:
     return {"family": "toy", **ToySettings.model_validate(changed).model_dump(mode="json")}
 
 
+def known_to(method: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings that the method has."""
+    return {key: value for key, value in settings.items() if key in read_method_file(method).settings}
+
+
 def toy_specification(method: str = "mt_sac", **changed: Any) -> Specification:
     """A small run of `method` on the toy benchmark; `changed` replaces whole keys of the specification."""
-    settings = read_method_file(method).settings | SMALL.get(method, {}) | changed.pop("settings", {})
+    defaults = read_method_file(method).settings
+    settings = defaults | known_to(method, SMALL) | changed.pop("settings", {})
+    settings = resolve_settings(method, settings, f"config/methods/{method}.yaml: settings").model_dump(mode="json")
     content: dict[str, Any] = {
         "schema_version": 1,
         "method": method,

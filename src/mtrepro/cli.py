@@ -156,6 +156,20 @@ def tensorboard(study_folder: StudyFolder, output: Output) -> None:
 
 
 @app.command()
+def embed(
+    model: Annotated[str | None, typer.Option(help="text model, run over the descriptions")] = None,
+    file: Annotated[Path | None, typer.Option("--import", help="JSON of task names and vectors, as mtrl's")] = None,
+    name: Annotated[str | None, typer.Option(help="what to call it; else as the model or the file")] = None,
+    check: Annotated[bool, typer.Option("--check", help="write nothing; fail where the file there is another")] = False,
+    force: Annotated[bool, typer.Option("--force", help="replace a file that holds something else")] = False,
+) -> None:
+    """Make a task embedding in config/embeddings/, from a text model or from a file; see docs/embeddings.md."""
+    from mtrepro.embed import embed as make_embedding
+
+    make_embedding(model, file, name, check, force)
+
+
+@app.command()
 def docs(check: Annotated[bool, typer.Option(help="change nothing; fail where a file is not current")] = False) -> None:
     """Write the JSON Schemas in config/schemas/ and the parameter tables in docs/ from the types that validate."""
     from mtrepro.documenting import write_documents

@@ -77,7 +77,7 @@ def load_specification(path: Path) -> Specification:
         raise validation.unknown(f"{where}: method", "method", given.method, method_names(), "docs/methods/")
     settings = resolve_settings(given.method, given.settings, f"{where}: settings")
     family, benchmark = resolve_benchmark(given.benchmark, f"{where}: benchmark")
-    refuse_conflicts(given.method, settings, given.budget, len(task_names(benchmark)), f"{where}: settings")
+    refuse_conflicts(given.method, settings, given.budget, task_names(benchmark), f"{where}: settings")
     resolved = {"family": family, **benchmark.model_dump(mode="json")}
     for key in resolved:
         if given.benchmark.get(key) != resolved[key]:
@@ -93,7 +93,7 @@ def task_names(benchmark: BaseModel) -> tuple[str, ...]:
     return tuple(cast(Any, benchmark).task_names())
 
 
-def refuse_conflicts(method: str, settings: BaseModel, budget: int, tasks: int, where: str) -> None:
+def refuse_conflicts(method: str, settings: BaseModel, budget: int, tasks: tuple[str, ...], where: str) -> None:
     """Refuse what the method itself calls impossible (`Settings.conflicts`); `where` names file and key."""
     find = getattr(settings, "conflicts", None)
     for key, reason in find(budget=budget, tasks=tasks) if find else ():
@@ -130,7 +130,7 @@ def settings_model(method: str) -> type[BaseModel]:
     """The class `Settings` of methods/<method>.py, without importing the file.
 
     Planning a study of hundreds of runs needs the settings' types but no torch, which takes seconds to import. So the
-    class alone is taken out of the file and executed with what pydantic and typing offer.
+    class alone is taken out of the file and executed with what pydantic, typing and the shared settings modules offer.
     """
     path = PACKAGE / "methods" / f"{method}.py"
     tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
@@ -138,7 +138,7 @@ def settings_model(method: str) -> type[BaseModel]:
         node
         for node in tree.body
         if (isinstance(node, ast.ClassDef) and node.name == "Settings")
-        or (isinstance(node, ast.ImportFrom) and node.module in _IMPORTS_OF_SETTINGS)
+        or (isinstance(node, ast.ImportFrom) and _for_settings(node.module))
     ]
     if not any(isinstance(node, ast.ClassDef) for node in wanted):
         raise SpecificationError(f"{shown(path)}: has no class Settings; see docs/adding-a-method.md")
@@ -151,4 +151,7 @@ def settings_model(method: str) -> type[BaseModel]:
     return cast(type[BaseModel], model)
 
 
-_IMPORTS_OF_SETTINGS = {"__future__", "collections.abc", "pydantic", "typing"}
+def _for_settings(module: str | None) -> bool:
+    """Whether settings may use a module: the standard ones, and ours that hold nothing but settings."""
+    shared = str(module).startswith("mtrepro.") and str(module).endswith("settings")
+    return shared or module in {"__future__", "collections.abc", "pydantic", "typing"}

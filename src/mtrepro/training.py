@@ -75,7 +75,7 @@ class Trainer:
         self.benchmark = load_benchmark(settings.pop("family"), settings, specification.seed)
         self.tasks = np.arange(len(self.benchmark.tasks))
         problem = Problem(
-            len(self.benchmark.tasks), self.benchmark.observation_shape, self.benchmark.observation_dtype,
+            tuple(self.benchmark.tasks), self.benchmark.observation_shape, self.benchmark.observation_dtype,
             self.benchmark.action_size, self.benchmark.action_mask, self.benchmark.horizon,
         )  # fmt: skip
         self.method: Method = make_method(

@@ -19,7 +19,7 @@ from mtrepro.source import closure
 from mtrepro.specification import method_names, settings_model
 from mtrepro.study import read_method_file
 from mtrepro.training import Stopped, Trainer
-from tests.conftest import LEARNING, toy_benchmark, toy_specification
+from tests.conftest import LEARNING, known_to, toy_benchmark, toy_specification
 
 CPU = torch.device("cpu")
 METHODS = method_names()
@@ -144,8 +144,8 @@ def test_every_parameter_that_should_learn_moves(name: str) -> None:
 def test_it_learns_the_toy_benchmark(name: str) -> None:
     if not trainer(name).method.parameter_groups():
         pytest.skip("nothing to learn")
-    settings = LEARNING.get(name, {})
-    run = finished(name, budget=1200, evaluation={"every": 1200, "episodes": 20}, settings=settings).run
+    settings = known_to(name, LEARNING)
+    run = finished(name, budget=2000, evaluation={"every": 2000, "episodes": 20}, settings=settings).run
     first, last = (evaluation.success.mean() for evaluation in (run.evaluations[0], run.evaluations[-1]))
     assert last > first + 0.4, (
         f"success {first:.2f} -> {last:.2f}"

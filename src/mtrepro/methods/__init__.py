@@ -4,7 +4,8 @@ A method is a module `methods/<name>.py` with
 
 - `Settings`: a frozen pydantic model without defaults (they stand in `config/methods/<name>.yaml`), every field
   described. It may have `conflicts(budget, tasks)`, which yields (setting, reason) for what cannot work. It uses
-  nothing but pydantic, typing and collections.abc, because planning reads it without importing the file;
+  nothing but pydantic, typing, collections.abc and modules whose name ends in `settings`, because planning reads it
+  without importing the file;
 - a class named as the file (`mt_sac` -> `MtSac`) that follows the protocol `Method` below.
 """
 
@@ -24,12 +25,22 @@ Array = NDArray[Any]
 class Problem(NamedTuple):
     """What a method may know of its benchmark."""
 
-    tasks: int
+    task_names: tuple[str, ...]
     observation_shape: tuple[int, ...]
     observation_dtype: np.dtype[Any]
     action_size: int
     action_mask: NDArray[np.bool_]  # (tasks, action_size): False where a task has no such action
     horizon: int
+
+    @property
+    def tasks(self) -> int:
+        """How many tasks there are."""
+        return len(self.task_names)
+
+    @property
+    def observation_size(self) -> int:
+        """Numbers in one observation."""
+        return int(np.prod(self.observation_shape))
 
 
 class Method(Protocol):

@@ -21,8 +21,13 @@ def mlp(inputs: int, width: int, depth: int, outputs: int) -> nn.Sequential:
 
 
 def initialise(network: nn.Module, generator: torch.Generator) -> None:
-    """Xavier-uniform weights and zero biases for every linear layer (mtrl), drawn from `generator` alone."""
+    """Draw all parameters from `generator` alone: Xavier-uniform weights and zero biases for linear layers (mtrl).
+
+    A module with an `initialise(generator)` of its own fills the parameters that are directly its own.
+    """
     for layer in network.modules():
         if isinstance(layer, nn.Linear):
             nn.init.xavier_uniform_(layer.weight, generator=generator)
             nn.init.zeros_(layer.bias)
+        elif callable(own := getattr(layer, "initialise", None)):
+            own(generator)

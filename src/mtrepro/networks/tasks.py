@@ -1,0 +1,122 @@
+"""The tasks of a batch: as indices, as one-hot rows, and its rows grouped by task for per-task parameters."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class BatchTasks:
+    """Which task each row of a batch belongs to; what follows from it is worked out once, when first asked."""
+
+    def __init__(self, index: Tensor, count: int) -> None:
+        self.index, self.count = index, count  # (batch,) int64; number of tasks
+
+    @functools.cached_property
+    def one_hot(self) -> Tensor:
+        """(batch, tasks)."""
+        return functional.one_hot(self.index, self.count).to(torch.get_default_dtype())
+
+    @functools.cached_property
+    def groups(self) -> Groups:
+        """The rows by task."""
+        return Groups(self.index, self.count)
+
+    def rows(self, table: Tensor) -> Tensor:
+        """Each row's line of a table: (tasks, n) -> (batch, n).
+
+        A product with the one-hot matrix: exact, and its gradient is a product too, the same bits each time.
+        """
+        return self.one_hot @ table
+
+
+class Groups:
+    """The rows of a batch in blocks, one for each task, all as long as the longest: what batched products need.
+
+    A batch drawn uniformly has unequal numbers of rows for its tasks; the rest of a block is zero and never read.
+    """
+
+    def __init__(self, task: Tensor, count: int) -> None:
+        sizes = torch.bincount(task, minlength=count)
+        self.count, self.longest = count, int(sizes.max())
+        order = torch.argsort(task, stable=True)
+        first = sizes.cumsum(0) - sizes  # where each task begins in that order
+        of = task[order]
+        within = torch.arange(len(task), device=task.device) - first[of]
+        self.slot = torch.empty_like(task)  # (batch,): row i lies at slot[i] of the flattened blocks
+        self.slot[order] = of * self.longest + within
+
+    def group(self, rows: Tensor) -> Tensor:
+        """(batch, n) -> (tasks, longest, n)."""
+        return cast(Tensor, _Scatter.apply(rows, self.slot, self.count, self.longest))  # type: ignore[no-untyped-call]
+
+    def ungroup(self, blocks: Tensor) -> Tensor:
+        """(tasks, longest, n) -> (batch, n), in the order of the batch."""
+        return cast(Tensor, _Gather.apply(blocks, self.slot))  # type: ignore[no-untyped-call]
+
+
+def _scatter(rows: Tensor, slot: Tensor, count: int, longest: int) -> Tensor:
+    blocks = rows.new_zeros(count * longest, rows.shape[1])
+    return blocks.index_copy_(0, slot, rows).view(count, longest, rows.shape[1])
+
+
+def _gather(blocks: Tensor, slot: Tensor) -> Tensor:
+    return blocks.flatten(0, 1).index_select(0, slot)
+
+
+class _Scatter(torch.autograd.Function):
+    """Rows to blocks. Each is the other's gradient, so nothing is ever added up in an undefined order."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, slot: Tensor, count: int, longest: int) -> Tensor:
+        ctx.save_for_backward(slot)
+        return _scatter(rows, slot, count, longest)
+
+    @staticmethod
+    def backward(ctx: Any, *gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        return _gather(gradient[0], *ctx.saved_tensors), None, None, None
+
+
+class _Gather(torch.autograd.Function):
+    """Blocks to rows."""
+
+    @staticmethod
+    def forward(ctx: Any, blocks: Tensor, slot: Tensor) -> Tensor:
+        ctx.save_for_backward(slot)
+        ctx.blocks = blocks.shape[:2]
+        return _gather(blocks, slot)
+
+    @staticmethod
+    def backward(ctx: Any, *gradient: Tensor) -> tuple[Tensor, None]:
+        return _scatter(gradient[0], *ctx.saved_tensors, *ctx.blocks), None
+
+
+class StackedLinear(nn.Module):
+    """y = x W_i + b_i, a stack of linear layers as one batched product: one for each task, or for each expert.
+
+    Shapes: (count, rows, inputs) -> (count, rows, outputs).
+    """
+
+    def __init__(self, count: int, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(count, inputs, outputs))
+        self.bias = nn.Parameter(torch.zeros(count, 1, outputs))
+
+    def forward(self, blocks: Tensor) -> Tensor:
+        return torch.baddbmm(self.bias, blocks, self.weight)
+
+    def initialise(self, generator: torch.Generator) -> None:
+        """Xavier-uniform for each matrix by itself, zero biases (mtrl)."""
+        xavier_uniform(self.weight, generator)
+        nn.init.zeros_(self.bias)
+
+
+@torch.no_grad()
+def xavier_uniform(stack: Tensor, generator: torch.Generator) -> None:
+    """Fill a stack of matrices (n, inputs, outputs), each within +-sqrt(6 / (inputs + outputs))."""
+    bound = (6 / (stack.shape[1] + stack.shape[2])) ** 0.5
+    stack.uniform_(-bound, bound, generator=generator)

@@ -1,0 +1,230 @@
+"""The soft actor-critic that every method of the family trains: act, store, update.
+
+Haarnoja et al., "Soft Actor-Critic Algorithms and Applications", 2018 (equation numbers are that paper's), with one
+temperature for each task, as mtrl trains it on Meta-World. What the networks are is the method's own affair: it gives
+them in `build`. docs/methods/mt_sac.md says where the published code, the paper and this file differ.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from mtrepro.engine import seeding, streams
+from mtrepro.engine.adam import Adam
+from mtrepro.engine.meters import Meters
+from mtrepro.engine.replay import Replay, Transitions
+from mtrepro.methods import Array, Problem
+from mtrepro.networks import squashed_gaussian
+from mtrepro.networks.actor_critic import Networks, Seen
+from mtrepro.networks.mlp import initialise
+from mtrepro.networks.tasks import BatchTasks
+from mtrepro.soft_actor_critic.settings import SacSettings
+
+
+class SoftActorCritic:
+    """Soft actor-critic over all tasks at once; a method derives from it and builds its networks."""
+
+    def __init__(self, settings: SacSettings, problem: Problem, seed: int, device: torch.device) -> None:
+        self.sac, self.problem, self.device = settings, problem, device
+        self.actor, self.critics, actor_trains, self.task_encoder = self.build()
+        initialise(self.actor, seeding.torch_stream(seed, "actor"))
+        initialise(self.critics, seeding.torch_stream(seed, "critics"))  # after the actor: what both hold is theirs
+        if self.task_encoder is not None:
+            initialise(self.task_encoder, seeding.torch_stream(seed, "task encoder"))
+        self.targets = copy.deepcopy(self.critics)
+        for network in self._networks().values():
+            network.to(device)
+        named = self.critics.named_parameters()
+        self._slow_and_fast = [
+            (slow, fast, self.target_rate(name))
+            for slow, (name, fast) in zip(self.targets.parameters(), named, strict=True)
+        ]
+        temperatures = problem.tasks if settings.temperature_per_task else 1
+        self.log_alpha = nn.Parameter(
+            torch.full((temperatures,), float(np.log(settings.initial_temperature)), device=device)
+        )
+        self.target_entropy = (
+            -float(problem.action_size) if settings.target_entropy is None else settings.target_entropy
+        )
+        self.optimisers = {
+            "actor": self._adam(actor_trains, settings.actor_rate),
+            "critics": self._adam(self.critics.parameters(), settings.critic_rate),
+            "temperature": self._adam([self.log_alpha], settings.temperature_rate),
+        }
+        if self.task_encoder is not None:
+            self.optimisers["task_encoder"] = self._adam(self.task_encoder.parameters(), self.task_encoder_rate())
+        self.replay = Replay(
+            settings.replay_transitions, problem.tasks, problem.observation_shape, problem.action_size,
+            settings.replay_sampling, streams.numpy_stream(seed, "replay"), device,
+        )  # fmt: skip
+        self.random_actions = streams.numpy_stream(seed, "random actions")
+        self.noise = seeding.torch_stream(seed, "noise", device=device)
+        self.meters = Meters(device)
+        self.owed = 0
+
+    # What a method says of itself
+
+    def build(self) -> Networks:
+        """The networks, not yet initialised."""
+        raise NotImplementedError
+
+    def target_rate(self, parameter: str) -> float:
+        """Tau of one parameter of the critics, by its name in them."""
+        return self.sac.target_rate
+
+    def task_encoder_rate(self) -> float:
+        """Learning rate of the task encoder."""
+        raise NotImplementedError
+
+    def weigh(self, losses: Tensor, tasks: BatchTasks) -> Tensor:
+        """Losses of single rows (..., batch) as they count in the mean over the batch."""
+        return losses
+
+    temperature_weight = 1.0  # of the mean over the batch in the temperature loss
+
+    # Acting
+
+    @torch.no_grad()
+    def act(self, observation: Array, task: Array, explore: bool, moment: int = 0) -> NDArray[np.float32]:
+        """Uniform in the random phase, then a ~ pi; without `explore` the mode tanh(mu)."""
+        if explore and self.replay.added < self.sac.random_steps:
+            shape = (len(task), self.problem.action_size)
+            return self.random_actions.uniform(-1, 1, shape).astype(np.float32)
+        tasks = BatchTasks(torch.from_numpy(task).to(self.device), self.problem.tasks)
+        output = self.actor(self._see(torch.from_numpy(observation).to(self.device), tasks, self._codes()))
+        action = self._sample(output).action if explore else squashed_gaussian.mode(output)
+        return action.cpu().numpy()
+
+    def observe(self, transitions: Transitions) -> None:
+        """Store one vector step. When the random phase ends `first_updates` are owed, then a few each step."""
+        self.replay.add(transitions)
+        if self.replay.added == self.sac.random_steps:
+            self.owed += self.sac.first_updates
+        elif self.replay.added > self.sac.random_steps:
+            self.owed += self.sac.updates_per_step
+
+    # Learning
+
+    def learn(self) -> None:
+        """One update of critics, actor, temperatures, targets and last of the task encoder, in this order (mtrl)."""
+        batch = self.replay.draw(self.sac.batch)
+        tasks, codes = BatchTasks(batch.task, self.problem.tasks), self._codes()
+        seen = self._see(batch.observation, tasks, codes)
+        following = self._see(batch.next_observation, tasks, codes).stopped()
+        alpha = self.log_alpha.detach().exp()[batch.task if self.sac.temperature_per_task else 0]
+
+        target = self._target(following, batch.reward, batch.terminated, alpha)
+        values = self.critics(seen, batch.action)  # (2, batch)
+        errors = (values - target).square()
+        critic_loss = self.weigh(errors, tasks).mean(1).sum()  # eq. 5, summed over both critics
+        encoder_gradients = self._descend_critics(critic_loss)
+
+        seen = seen.stopped()  # the actor loss moves no encoder
+        drawn = self._sample(self.actor(seen))
+        least = self.critics(seen, drawn.action).amin(0)
+        actor_loss = self.weigh(alpha * drawn.log_probability - least, tasks).mean()  # eq. 7
+        self.optimisers["actor"].minimise(actor_loss)  # alone: the critics' own gradients are not computed
+
+        surplus = (-drawn.log_probability - self.target_entropy).detach()
+        temperature = self.log_alpha.exp()[batch.task if self.sac.temperature_per_task else 0]
+        temperature_loss = self.temperature_weight * (temperature * surplus).mean()  # eq. 18
+        self.optimisers["temperature"].minimise(temperature_loss)
+
+        with torch.no_grad():
+            for slow, fast, rate in self._slow_and_fast:
+                slow.lerp_(fast, rate)
+        if encoder_gradients:
+            self.optimisers["task_encoder"].descend(encoder_gradients)
+        self.meters.add(
+            critic_loss=errors.mean(1).sum(), actor_loss=actor_loss, temperature_loss=temperature_loss,
+            temperature=alpha.mean(), value=values.mean(), entropy=-drawn.log_probability.mean(),
+        )  # fmt: skip
+        self.owed -= 1
+
+    def _descend_critics(self, loss: Tensor) -> tuple[Tensor | None, ...]:
+        """Move the critics with their encoder; returns the task encoder's gradients, used when the update ends."""
+        critics = self.optimisers["critics"]
+        encoder = self.optimisers["task_encoder"].parameters if self.task_encoder is not None else []
+        gradients = torch.autograd.grad(loss, [*critics.parameters, *encoder], allow_unused=True)
+        count = len(critics.parameters)
+        critics.descend(gradients[:count])
+        return gradients[count:]
+
+    @torch.no_grad()
+    def _target(self, following: Seen, reward: Tensor, terminated: Tensor, alpha: Tensor) -> Tensor:
+        """r + gamma (1 - terminated) (min Q'(s', a') - alpha log pi(a' | s')), a' ~ pi: eq. 6. Shape (batch,)."""
+        drawn = self._sample(self.actor(following))
+        least: Tensor = self.targets(following, drawn.action).amin(0)
+        value = least - alpha * drawn.log_probability
+        return reward + self.sac.discount * (1 - terminated) * value
+
+    def _codes(self) -> Tensor | None:
+        return None if self.task_encoder is None else self.task_encoder()
+
+    def _see(self, observation: Tensor, tasks: BatchTasks, codes: Tensor | None) -> Seen:
+        return Seen(observation.flatten(1).float(), tasks, codes)
+
+    def _sample(self, output: Tensor) -> squashed_gaussian.Sample:
+        noise = torch.randn(len(output), self.problem.action_size, generator=self.noise, device=self.device)
+        return squashed_gaussian.sample(output, noise, *self.sac.log_std_range)
+
+    def _adam(self, parameters: Iterable[nn.Parameter], rate: float) -> Adam:
+        first, second = self.sac.adam_betas
+        return Adam(parameters, rate, first, second, self.sac.adam_epsilon)
+
+    # What the loop asks
+
+    def metrics(self) -> dict[str, float]:
+        """Mean losses, value, entropy and temperature of the updates since the last call."""
+        return self.meters.take()
+
+    def trouble(self) -> str | None:
+        """A loss that is not finite, or a critic loss above the limit (mtrl stops at 1e8)."""
+        if not self.meters.finite():
+            return "a loss is not finite"
+        largest = self.meters.largest("critic_loss")
+        if largest > self.sac.critic_loss_limit:
+            return f"the critic loss reached {largest:.3g}, above {self.sac.critic_loss_limit:.3g}"
+        return None
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """What each optimiser moves."""
+        return {name: optimiser.parameters for name, optimiser in self.optimisers.items()}
+
+    def state(self) -> dict[str, Any]:
+        """Networks, optimisers, replay, random streams, running metrics."""
+        return {
+            "owed": self.owed,
+            "networks": {name: network.state_dict() for name, network in self._networks().items()},
+            "log_alpha": self.log_alpha.detach(),
+            "optimisers": {name: optimiser.state() for name, optimiser in self.optimisers.items()},
+            "replay": self.replay.state(),
+            "random_actions": streams.generator_state(self.random_actions),
+            "noise": self.noise.get_state(),
+            "meters": self.meters.state(),
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Continue from `state`, bit for bit."""
+        self.owed = state["owed"]
+        for name, network in self._networks().items():
+            network.load_state_dict(state["networks"][name])
+        with torch.no_grad():
+            self.log_alpha.copy_(state["log_alpha"])
+        for name, optimiser in self.optimisers.items():
+            optimiser.load_state(state["optimisers"][name])
+        self.replay.load_state(state["replay"])
+        streams.load_generator_state(self.random_actions, state["random_actions"])
+        self.noise.set_state(state["noise"])
+        self.meters.load_state(state["meters"])
+
+    def _networks(self) -> dict[str, nn.Module]:
+        networks: dict[str, nn.Module] = {"actor": self.actor, "critics": self.critics, "targets": self.targets}
+        return networks if self.task_encoder is None else {**networks, "task_encoder": self.task_encoder}
