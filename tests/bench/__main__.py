@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from mtrepro.paths import root, shown
-from tests.bench import checkpoint, environments, training, update
+from tests.bench import checkpoint, environments, family, training, update
 from tests.bench.measuring import FULL, QUICK, record, write
 from tests.bench.showing import document, show
 
@@ -14,6 +14,7 @@ from tests.bench.showing import document, show
 TOPICS = {
     "environments": environments.measure,
     "update": update.measure,
+    "family": family.measure,
     "training": training.measure,
     "checkpoint": checkpoint.measure,
 }

@@ -22,7 +22,7 @@ THREADS = 1
 def measure(effort: Effort) -> Topic:
     """Save and load on the disk that holds results/."""
     torch.set_num_threads(THREADS)
-    state = {"trainer": {"method": make_method(effort.transitions).state()}}
+    state = {"trainer": {"method": make_method("mt_sac", effort.transitions).state()}}
     (root() / "results").mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="bench-", dir=root() / "results") as folder:
         disk = _Disk(Path(folder), state)

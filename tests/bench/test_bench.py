@@ -8,11 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from mtrepro.benchmarks.loading import load_benchmark
+from mtrepro.specification import method_names
 from tests.bench.__main__ import TOPICS
 from tests.bench.environments import Recording
+from tests.bench.family import ARMS, GATHERED, ONE, gathered
 from tests.bench.measuring import Effort, record, write
 from tests.bench.showing import BEGIN, END, document
 from tests.bench.update import flops_of_update, make_method
@@ -26,6 +29,7 @@ UPDATES = ("update, 400 x 3, batch 1280", "update, 64 x 2, batch 192", "matrix p
 ROWS = {
     "environments": [f"3-step episodes: {name}" for name in (*ENVIRONMENTS, "physics alone")],
     "update": list(UPDATES),
+    "family": [*ARMS, GATHERED, ONE],
     "training": ["MT10, 0 workers", "MT10, 2 workers", "demo, 0 workers"],
     "checkpoint": [
         "save: write, hash, fsync, rename",
@@ -56,14 +60,27 @@ def test_every_topic_writes_every_row_with_positive_medians_and_the_page_shows_t
 
 @pytest.mark.parametrize("changed", [{"width": 8, "depth": 1}, {"width": 12, "depth": 3, "task_input": "none"}])
 def test_operations_of_an_update_are_those_that_torch_counts(changed: dict[str, Any]) -> None:
-    method = make_method(500, batch=20, **changed)
+    method = make_method("mt_sac", 500, batch=20, **changed)
     with FlopCounterMode(display=False) as counter:
         method.learn()
     assert flops_of_update(method) == counter.get_total_flops()
 
 
 def test_full_size_update_has_the_operations_of_the_count_by_hand() -> None:
-    assert flops_of_update(make_method(2000)) == pytest.approx(13.85e9, rel=1e-3)
+    assert flops_of_update(make_method("mt_sac", 2000)) == pytest.approx(13.85e9, rel=1e-3)
+
+
+def test_every_method_of_the_family_is_measured() -> None:
+    assert {method for method, _ in ARMS.values()} == set(method_names()) - {"random_policy"}
+
+
+def test_the_gathered_peer_computes_what_the_grouped_layers_compute() -> None:
+    ours, peer = make_method("care_ptsl", 500, batch=40), gathered(make_method("care_ptsl", 500, batch=40))
+    for _ in range(3):
+        ours.learn()
+        peer.learn()
+    for mine, its in zip(ours.actor.parameters(), peer.actor.parameters(), strict=True):
+        torch.testing.assert_close(mine, its, rtol=1e-4, atol=1e-5)  # sums in another order
 
 
 def test_physics_alone_ends_in_the_very_state_of_the_episode() -> None:

@@ -8,12 +8,15 @@ from typing import Any
 import numpy as np
 import torch
 
+from mtrepro.benchmarks.metaworld_tasks import MT10
 from mtrepro.methods import Problem
-from mtrepro.methods.mt_sac import MtSac, Settings
+from mtrepro.methods._loading import load_method
+from mtrepro.soft_actor_critic.agent import SoftActorCritic
+from mtrepro.specification import resolve_settings
 from mtrepro.study import read_method_file
 from tests.bench.measuring import Effort, Row, Topic, in_turn, ratios, seconds
 
-TASKS, OBSERVATION, ACTIONS = 10, 39, 4
+OBSERVATION, ACTIONS = 39, 4
 SMALL = {"width": 64, "depth": 2, "batch": 192}  # the demo's
 FULL_SIZE, DEMO_SIZE = "400 x 3, batch 1280", "64 x 2, batch 192"
 _FILLED = 200_000  # transitions drawn from: far more than the processor's cache holds
@@ -23,7 +26,7 @@ _ROWS, _WIDTH = 1280, 400  # of the matrix product
 def measure(effort: Effort) -> Topic:
     """Updates with one and with two threads."""
     filled = min(effort.transitions, _FILLED)
-    methods = {FULL_SIZE: make_method(filled), DEMO_SIZE: make_method(filled, **SMALL)}
+    methods = {FULL_SIZE: make_method("mt_sac", filled), DEMO_SIZE: make_method("mt_sac", filled, **SMALL)}
     times = {FULL_SIZE: effort.updates, DEMO_SIZE: effort.small_updates}
     left, right = torch.rand(_ROWS, _WIDTH), torch.rand(_WIDTH, _WIDTH)
     product = torch.empty(_ROWS, _WIDTH)
@@ -51,19 +54,21 @@ def measure(effort: Effort) -> Topic:
             beside["% of product"] = share
             rows.append(Row(f"update, {name}", "ours", "ms", values, threads, 1, beside))
     notes = (
-        f"One `MtSac.learn`: draw, both critics, actor, temperatures, targets; {TASKS} tasks, {OBSERVATION} numbers "
+        f"One `learn`: draw, both critics, actor, temperatures, targets; {len(MT10)} tasks, {OBSERVATION} numbers "
         "and the task's one-hot, fp32.",
         "GFLOP: multiplications and additions of the matrix products alone, counted from the layers' sizes.",
     )
     return Topic("One update of MT-SAC on the CPU", notes, tuple(rows))
 
 
-def make_method(transitions: int, tasks: int = TASKS, **changed: Any) -> MtSac:
-    """MT-SAC with its default settings and a replay full of random transitions."""
-    settings = read_method_file("mt_sac").settings | {"replay_transitions": transitions} | changed
-    mask = np.ones((tasks, ACTIONS), np.bool_)
+def make_method(name: str, transitions: int, tasks: tuple[str, ...] = MT10, **changed: Any) -> SoftActorCritic:
+    """A method with its default settings and a replay full of random transitions."""
+    given = read_method_file(name).settings | {"replay_transitions": transitions} | changed
+    settings = resolve_settings(name, given, f"config/methods/{name}.yaml: settings")
+    mask = np.ones((len(tasks), ACTIONS), np.bool_)
     problem = Problem(tasks, (OBSERVATION,), np.dtype(np.float32), ACTIONS, mask, 500)
-    method = MtSac(Settings.model_validate(settings), problem, 0, torch.device("cpu"))
+    method = load_method(name)(settings, problem, 0, torch.device("cpu"))
+    assert isinstance(method, SoftActorCritic)
     generator = np.random.default_rng(0)
     for name in ("observation", "next_observation", "action", "reward"):
         column = getattr(method.replay, name)
@@ -72,15 +77,15 @@ def make_method(transitions: int, tasks: int = TASKS, **changed: Any) -> MtSac:
     return method
 
 
-def flops_of_update(method: MtSac) -> int:
-    """Multiplications and additions of the matrix products in one `learn`.
+def flops_of_update(method: SoftActorCritic) -> int:
+    """Multiplications and additions of the matrix products in one `learn` of MT-SAC.
 
     Forward, weights' gradients and inputs' gradients cost a product of the same size each. The first layers' inputs
     need no gradient, save where the actor's gradient passes through the critics; their own weights need none there.
     """
-    batch = method.settings.batch
+    batch = method.sac.batch
     actor, first_of_actor = _products(method.actor)
-    critic, first_of_critic = _products(method.critics[0])
+    critic, first_of_critic = _products(method.critics.bodies[0])
     target = actor + 2 * critic
     critics = 2 * (critic + critic + critic - first_of_critic)
     policy = (actor + actor + actor - first_of_actor) + 2 * (critic + critic)

@@ -103,7 +103,7 @@ class Experts(nn.Module):
 
 
 class TaskAttention(nn.Module):
-    """alpha = softmax(A(code_t)), A fully connected: the published code. One row for each task, then for each sample."""
+    """alpha = softmax(A(code_t)), A fully connected: the published code. Worked out for each task, not each row."""
 
     def __init__(self, code: int, depth: int, experts: int) -> None:
         super().__init__()

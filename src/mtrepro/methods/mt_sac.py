@@ -1,7 +1,7 @@
 """Multi-task soft actor-critic: one actor and one pair of critics for all tasks, a temperature for each task.
 
-Haarnoja et al., "Soft Actor-Critic Algorithms and Applications", 2018, as mtrl trains it on Meta-World: the update is in
-soft_actor_critic/agent.py. The published command is blind to the task (`task_input: none`); `one_hot` tells the
+Haarnoja et al., "Soft Actor-Critic Algorithms and Applications", 2018, as mtrl trains it on Meta-World: the update is
+in soft_actor_critic/agent.py. The published command is blind to the task (`task_input: none`); `one_hot` tells the
 networks which task it is. docs/methods/mt_sac.md says where the published code, the paper and this file differ.
 """
 

@@ -1,7 +1,7 @@
 """Multi-head multi-task soft actor-critic: one trunk for all tasks, and a small network of every task's own on top.
 
-Yu et al., "Meta-World", CoRL 2019 (multi-head SAC), in the form of mtrl, whose heads have two linear layers each, in the
-actor and in both critics. The task enters by the choice of the head alone. docs/methods/multi_head.md has the equations.
+Yu et al., "Meta-World", CoRL 2019 (multi-head SAC), in the form of mtrl, whose heads have two linear layers each, in
+the actor and in both critics. The task enters by the choice of the head alone. Equations: docs/methods/multi_head.md.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Projected task-specific layers (PTSL): shared layers, and beside each a small layer of every task's own.
 
-Somerville Roberts, Di, "Projected Task-Specific Layers for Multi-Task Reinforcement Learning", ICRA 2024. For layer l and
-task t, with D_l down to p units, U_l up again, S_l the shared layer and W_lt, b_lt the task's own:
+Somerville Roberts, Di, "Projected Task-Specific Layers for Multi-Task Reinforcement Learning", ICRA 2024. For layer l
+and task t, with D_l down to p units, U_l up again, S_l the shared layer and W_lt, b_lt the task's own:
 
     (1) d_l = D_l x_l                             (2) e_l = r(d_l, d_{l-1}, y_{l-1}),  e_1 = d_1
     (3) y_l = e_l W_lt + b_lt                     (4) x_{l+1} = relu(S_l x_l + s_l + U_l y_l)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -41,58 +40,24 @@ class Groups:
     """
 
     def __init__(self, task: Tensor, count: int) -> None:
-        sizes = torch.bincount(task, minlength=count)
+        rows, sizes = torch.arange(len(task), device=task.device), torch.bincount(task, minlength=count)
         self.count, self.longest = count, int(sizes.max())
         order = torch.argsort(task, stable=True)
         first = sizes.cumsum(0) - sizes  # where each task begins in that order
         of = task[order]
-        within = torch.arange(len(task), device=task.device) - first[of]
         self.slot = torch.empty_like(task)  # (batch,): row i lies at slot[i] of the flattened blocks
-        self.slot[order] = of * self.longest + within
+        self.slot[order] = of * self.longest + rows - first[of]
+        self.row = task.new_full((count * self.longest,), len(task))  # its inverse; the row behind the last is zero
+        self.row[self.slot] = rows
 
     def group(self, rows: Tensor) -> Tensor:
         """(batch, n) -> (tasks, longest, n)."""
-        return cast(Tensor, _Scatter.apply(rows, self.slot, self.count, self.longest))  # type: ignore[no-untyped-call]
+        padded = functional.pad(rows, (0, 0, 0, 1))
+        return padded.index_select(0, self.row).view(self.count, self.longest, rows.shape[1])
 
     def ungroup(self, blocks: Tensor) -> Tensor:
         """(tasks, longest, n) -> (batch, n), in the order of the batch."""
-        return cast(Tensor, _Gather.apply(blocks, self.slot))  # type: ignore[no-untyped-call]
-
-
-def _scatter(rows: Tensor, slot: Tensor, count: int, longest: int) -> Tensor:
-    blocks = rows.new_zeros(count * longest, rows.shape[1])
-    return blocks.index_copy_(0, slot, rows).view(count, longest, rows.shape[1])
-
-
-def _gather(blocks: Tensor, slot: Tensor) -> Tensor:
-    return blocks.flatten(0, 1).index_select(0, slot)
-
-
-class _Scatter(torch.autograd.Function):
-    """Rows to blocks. Each is the other's gradient, so nothing is ever added up in an undefined order."""
-
-    @staticmethod
-    def forward(ctx: Any, rows: Tensor, slot: Tensor, count: int, longest: int) -> Tensor:
-        ctx.save_for_backward(slot)
-        return _scatter(rows, slot, count, longest)
-
-    @staticmethod
-    def backward(ctx: Any, *gradient: Tensor) -> tuple[Tensor, None, None, None]:
-        return _gather(gradient[0], *ctx.saved_tensors), None, None, None
-
-
-class _Gather(torch.autograd.Function):
-    """Blocks to rows."""
-
-    @staticmethod
-    def forward(ctx: Any, blocks: Tensor, slot: Tensor) -> Tensor:
-        ctx.save_for_backward(slot)
-        ctx.blocks = blocks.shape[:2]
-        return _gather(blocks, slot)
-
-    @staticmethod
-    def backward(ctx: Any, *gradient: Tensor) -> tuple[Tensor, None]:
-        return _scatter(gradient[0], *ctx.saved_tensors, *ctx.blocks), None
+        return blocks.flatten(0, 1).index_select(0, self.slot)
 
 
 class StackedLinear(nn.Module):
