@@ -13,6 +13,7 @@ from mtrepro.benchmarks.loading import families, load_family
 from mtrepro.engine.files import write_atomically
 from mtrepro.errors import MtreproError
 from mtrepro.paths import root, shown
+from mtrepro.published import Comparison, Paper, PrintedRow
 from mtrepro.specification import Specification, method_names, settings_model
 from mtrepro.study import Arm, BenchmarkFile, MethodFile, Resources, Study, StudyEvaluation, read_method_file
 
@@ -23,6 +24,7 @@ SCHEMAS: dict[str, type[BaseModel]] = {
     "specification": Specification,
     "benchmark": BenchmarkFile,
     "method": MethodFile,
+    "published": Paper,
 }
 
 
@@ -60,9 +62,10 @@ def _documents() -> Iterator[tuple[Path, str]]:
         ("`evaluation`", StudyEvaluation),
         ("`arms.<name>`", Arm),
     ]
-    parts.append(("`resources`", Resources))
+    parts += [("`published`, each entry", Comparison), ("`resources`", Resources)]
     yield _page("study.md", "\n\n".join(f"### {head}\n\n{_parameters(model)}" for head, model in parts))
     yield _page("specification.md", _parameters(Specification))
+    yield _page("reviewing.md", _parameters(PrintedRow))
     yield root() / "README.md", _with_part((root() / "README.md").read_text(encoding="utf-8"), _shown_results())
 
 

@@ -47,5 +47,6 @@ def manifest_text(resolved: ResolvedStudy, runs_folder: str) -> str:
         "benchmark": {"name": study.benchmark.name, **resolved.benchmark},
         "evaluation": {"every": study.evaluation.every, "episodes": resolved.runs[0].specification.evaluation.episodes},
         "arms": arms,
+        "published": [compared.as_dict() for compared in resolved.published],
     }
     return json.dumps(content, indent=1) + "\n"

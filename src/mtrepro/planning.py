@@ -28,12 +28,15 @@ def print_plan(path: Path) -> None:
 
 
 def print_results(study_folder: Path) -> None:
-    """Print the result table of a study and where its report and figures lie."""
+    """Print the result table of a study, its verdicts counted, and where its report and figures lie."""
+    from mtrepro.analysis.published_table import verdict_line
     from mtrepro.analysis.tables import result_table
 
     if not (study_folder / "tables").is_dir():
         raise MtreproError(f"{shown(study_folder)}: no tables yet; run `snakemake all`, or `partial` for what is there")
     print(result_table(study_folder))
+    if line := verdict_line(study_folder / "tables"):
+        print(line)
     for name in ("report.html", "figures"):
         if (study_folder / name).exists():
             print(f"{name.partition('.')[0]}: {shown(study_folder / name)}")

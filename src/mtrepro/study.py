@@ -11,6 +11,7 @@ from pydantic import Field, StringConstraints, field_validator
 from mtrepro import validation
 from mtrepro.errors import SpecificationError
 from mtrepro.paths import root, shown
+from mtrepro.published import Compared, Comparison, Sentence, resolve_comparisons
 from mtrepro.specification import (
     SCHEMA_VERSION,
     Evaluation,
@@ -96,6 +97,10 @@ class Study(Strict):
     metrics_every: int = Field(500, gt=0, description="vector steps between the rows of training.csv")
     settings: dict[str, Any] = Field({}, description="settings shared by all arms whose method knows them")
     arms: dict[ArmName, Arm] = Field(min_length=1, description="the rows of the tables, in order")
+    published: list[Comparison] = Field([], description="the printed numbers that arms are compared with")
+    conditions_differ: list[Sentence] = Field(
+        [], description="what differs from the papers in every comparison; any makes the verdict `not comparable`"
+    )
     resources: Resources = Field(default_factory=lambda: Resources.model_validate({}))
 
     @field_validator("benchmark", mode="before")
@@ -143,6 +148,7 @@ class ResolvedStudy:
     benchmark: dict[str, Any]
     tasks: tuple[str, ...]
     runs: tuple[Run, ...]
+    published: tuple[Compared, ...]
 
     @property
     def results(self) -> Path:
@@ -194,7 +200,9 @@ def load_study(path: Path) -> ResolvedStudy:
             )
             runs.append(Run(name, seed, specification, specification.run_name()))
     _refuse_twins(runs, where)
-    return ResolvedStudy(path, study, benchmark, tasks, tuple(runs))
+    arms = {run.arm: run.specification for run in runs}
+    published = resolve_comparisons(study.published, study.conditions_differ, arms, len(tasks), where)
+    return ResolvedStudy(path, study, benchmark, tasks, tuple(runs), published)
 
 
 def read_method_file(method: str) -> MethodFile:

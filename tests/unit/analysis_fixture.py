@@ -48,6 +48,7 @@ class FakeStudy:
     episodes: int = 4
     title: str = "Closing doors, drawers & windows"
     note: str = ""
+    published: Sequence[dict[str, Any]] = ()  # as the manifest has them; see `printed`
 
     @property
     def study_folder(self) -> Path:
@@ -83,6 +84,7 @@ class FakeStudy:
             "benchmark": {"family": "metaworld", "name": "closing", "protocol": "v3", "reward_version": "v2"},
             "tasks": list(self.tasks),
             "evaluation": {"every": 500, "episodes": self.episodes},
+            "published": list(self.published),
             "arms": [
                 {
                     "arm": arm.arm,
@@ -146,3 +148,31 @@ class FakeStudy:
 
 
 RANDOM_POLICY = FakeArm("random", "Random policy", True, steps=(0,), score=lambda *where: learning(*where) * 0.2)
+
+
+def printed(cell: str = "care/mt10-2m-care", arm: str = "mt-sac", **changed: Any) -> dict[str, Any]:
+    """A comparison as the manifest has it; `changed` replaces keys of it or of its printed number."""
+    number = {
+        "paper": "CARE",
+        "arxiv": "2102.06177",
+        "table": "Table 1",
+        "benchmark": "MT10",
+        "steps": "2M per task",
+        "method": "CARE",
+        "metric": "mean success",
+        "statistic": "mean",
+        "unit": "share",
+        "value": 0.84,
+        "error": 0.02,
+        "error_kind": "stderr",
+        "seeds": 10,
+        "conditions": "v1 environments",
+        "source": "the paper",
+        "trust": "paper text",
+        "note": "",
+        "missing": None,
+    }
+    comparison = {"cell": cell, "arm": arm, "step": 1000, "column": "final", "differs": []}
+    number |= {key: value for key, value in changed.items() if key in number}
+    comparison |= {key: value for key, value in changed.items() if key not in number}
+    return comparison | {"printed": number}

@@ -172,7 +172,7 @@ def test_equal_runs_give_equal_bytes_in_any_process(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", code, folder, tmp_path / "there"], check=True, env=environment)
     names = sorted(path.name for path in (tmp_path / "here").iterdir())
     assert names == sorted(path.name for path in (tmp_path / "there").iterdir())
-    assert len(names) == 7
+    assert len(names) == 8
     for name in names:
         assert (tmp_path / "here" / name).read_bytes() == (tmp_path / "there" / name).read_bytes(), name
 

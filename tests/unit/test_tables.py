@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mtrepro.analysis import tables
+from mtrepro.analysis import rendering, tables
 from mtrepro.analysis.aggregate import aggregate
 from mtrepro.errors import MtreproError
 from tests.unit.analysis_fixture import RANDOM_POLICY, FakeArm, FakeStudy
@@ -108,13 +108,13 @@ def test_latex_has_no_bare_special_letter_and_equal_columns(study: Path) -> None
 def test_numbers_are_shown_with_the_digits_that_their_size_deserves(
     metric: str, value: str, low: str, high: str, expected: str
 ) -> None:
-    assert tables.show(metric, value, low, high) == expected
+    assert rendering.show(metric, value, low, high) == expected
 
 
 def test_latex_writes_minus_signs_and_leaves_hyphens() -> None:
-    assert tables.escape("-12.3 [-20.0, -3.2]") == "$-$12.3 [$-$20.0, $-$3.2]"
-    assert tables.escape("door-close-v3, 12-d, MT-10") == "door-close-v3, 12-d, MT-10"
-    assert tables.escape(r"a\b{c}~^") == r"a\textbackslash{}b\{c\}\textasciitilde{}\textasciicircum{}"
+    assert rendering.escape("-12.3 [-20.0, -3.2]") == "$-$12.3 [$-$20.0, $-$3.2]"
+    assert rendering.escape("door-close-v3, 12-d, MT-10") == "door-close-v3, 12-d, MT-10"
+    assert rendering.escape(r"a\b{c}~^") == r"a\textbackslash{}b\{c\}\textasciitilde{}\textasciicircum{}"
 
 
 def test_a_benchmark_without_success_puts_return_first(tmp_path: Path) -> None:

@@ -33,6 +33,8 @@ settings: {width: 16, depth: 1, batch: 24, replay_transitions: 3000, random_step
 arms:
   mt-sac: {method: mt_sac}
   random: {method: random_policy, reference: true, budget: 0}
+published:
+  - {cell: care/mt10-2m-mt-sac, arm: mt-sac, column: best_of_mean_curve}
 resources: {tries: 3}
 """
 STUDY = "config/studies/toy.yaml"

@@ -23,8 +23,10 @@ def files(folder: Path) -> dict[str, bytes]:
 def test_report_is_one_file_with_table_and_figures(chain: Checkout) -> None:
     report = (chain.path / "results/toy/study-toy/report.html").read_text()
     assert "A toy study" in report
-    for name in ("result_table.md", "summary.csv", "learning_curves.svg", "final.svg", "task_return.svg"):
+    tables = ("result_table.md", "published_table.md", "summary.csv", "published.csv")
+    for name in (*tables, "learning_curves.svg", "final.svg", "task_return.svg"):
         assert name in report
+    assert "care/mt10-2m-mt-sac" in report
 
 
 def test_second_call_does_nothing(chain: Checkout) -> None:

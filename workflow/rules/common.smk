@@ -35,6 +35,7 @@ NUMBERS = [
     "curves.csv",
     "learning_curves.csv",
     "runs.csv",
+    "published.csv",
     "metrics.json",
     "study.json",
 ]

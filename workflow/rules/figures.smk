@@ -17,7 +17,13 @@ rule draw_tables:
             category="Tables",
             labels={"table": "per task"},
         ),
-        latex=collect("{{folder}}/tables/{name}_table.tex", name=["result", "per_task"]),
+        published=report(
+            "{folder}/tables/published_table.md",
+            caption="../report/published_table.rst",
+            category="Tables",
+            labels={"table": "printed numbers"},
+        ),
+        latex=collect("{{folder}}/tables/{name}_table.tex", name=["result", "per_task", "published"]),
     log:
         "{folder}/logs/tables.log",
     container:

@@ -1,4 +1,4 @@
-"""From raw runs to summary.csv, per_task.csv, curves.csv, runs.csv, metrics.json: every number of tables and figures.
+"""From raw runs to the CSV files that hold every number of tables and figures.
 
 docs/statistics.md says what each column means. Whatever runs exist are aggregated; the others are holes, counted.
 """
@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from mtrepro.analysis import statistics, study_note
+from mtrepro.analysis import published, statistics, study_note
 from mtrepro.analysis.curves import ArmCurves, arm_curves
 from mtrepro.analysis.evaluation import Array
-from mtrepro.analysis.files import SIGNIFICANT_DIGITS, significant, write_json, write_rows
+from mtrepro.analysis.files import significant, write_json, write_rows
 from mtrepro.analysis.load import Run, StudyRuns, load_study_runs
 
 Row = dict[str, Any]
@@ -91,6 +91,7 @@ def aggregate(study_folder: Path, output: Path) -> None:
     write_rows(output / "curves.csv", CURVES, curves)
     write_rows(output / "learning_curves.csv", ["step", *sorted(study.metrics), "arm"], _plots(study, curves))
     write_rows(output / "runs.csv", RUNS, [_run(arm, run) for arm in arms for run in arm.arm.runs])
+    write_rows(output / "published.csv", published.COLUMNS, published.compare(study, arms))
     write_json(output / "metrics.json", _metrics(study, arms, summary))
     study_note.write_note(output / study_note.FILE, study, arms)
 
@@ -106,9 +107,7 @@ class _Point:
 
 def _points(arm: ArmCurves, metric: str) -> list[_Point]:
     scores = arm.scores[metric]
-    # Rounded before the search: two evaluations that are equal but for the last bit must not swap between processors
-    curve = [float(f"{value:.{SIGNIFICANT_DIGITS}g}") for value in statistics.mean(scores)]
-    best = int(np.argmax(curve))
+    best = statistics.best_evaluation(scores)
     area = statistics.area_under_curve(scores, np.array(arm.steps, dtype=float))
     positions = ((arm.steps[-1], scores[-1]), (arm.steps[best], scores[best]), (arm.steps[-1], area))
     return [_Point(column, step, value) for column, (step, value) in zip(COLUMNS, positions, strict=True)]

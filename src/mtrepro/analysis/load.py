@@ -53,6 +53,40 @@ class ExpectedArm(Record):
     runs: list[ExpectedRun]
 
 
+class Printed(Record):
+    """A printed number, or the empty cell where nobody could read it; docs/reviewing.md says what each key means."""
+
+    paper: str
+    arxiv: str | None
+    table: str
+    benchmark: str
+    steps: str
+    method: str
+    metric: str
+    statistic: Literal["mean", "iqm"]
+    unit: Literal["share", "percent"] | None
+    value: float | None
+    error: float | None
+    error_kind: str | None
+    seeds: int | None
+    conditions: str
+    source: str | None
+    trust: str | None
+    note: str
+    missing: str | None
+
+
+class Comparison(Record):
+    """A printed number that one arm is compared with, and every known reason why the two are not comparable."""
+
+    cell: str
+    arm: str
+    step: int
+    column: Literal["final", "best_of_mean_curve"]
+    differs: list[str]
+    printed: Printed
+
+
 class Manifest(Record):
     """manifest.json: what a study consists of."""
 
@@ -66,6 +100,7 @@ class Manifest(Record):
     tasks: list[str]
     evaluation: ExpectedEvaluation
     arms: list[ExpectedArm]
+    published: list[Comparison] = []  # manifests older than the comparison have none
 
 
 class RunRecord(Record):

@@ -25,6 +25,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from mtrepro.analysis.files import SIGNIFICANT_DIGITS
 from mtrepro.errors import MtreproError
 
 Array = NDArray[np.float64]
@@ -116,6 +117,39 @@ def area_under_curve(scores: Array, steps: Array) -> Array:
     if len(steps) == 1:
         return np.asarray(scores[0])
     return np.asarray(np.trapezoid(scores, steps, axis=0) / (steps[-1] - steps[0]))
+
+
+def best_evaluation(scores: Array) -> int:
+    """The position of the highest point of the mean curve; of equal ones the first.
+
+    Args:
+        scores: (evaluations, seeds, tasks), at least one of each.
+    """
+    # Rounded before the search: two evaluations that are equal but for the last bit must not swap between processors
+    return int(np.argmax([float(f"{value:.{SIGNIFICANT_DIGITS}g}") for value in mean(scores)]))
+
+
+def error_over_runs(scores: Array, statistic: Statistic) -> float:
+    """Standard error of a statistic over whole runs, by the jackknife; for the mean that is s / sqrt(seeds).
+
+    Args:
+        scores: (seeds, tasks).
+        statistic: takes (..., seeds, tasks), gives (...).
+
+    Returns:
+        In the unit of `scores`; NaN with one seed.
+
+    Raises:
+        EmptyScoresError: there are no seeds or no tasks.
+
+    Source: Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, equation 11.5.
+    """
+    _refuse_empty(scores)
+    seeds = len(scores)
+    if seeds == 1:
+        return float("nan")
+    without = np.array([float(statistic(np.delete(scores, seed, axis=0))) for seed in range(seeds)])
+    return float(np.sqrt((seeds - 1) / seeds * np.square(without - without.mean()).sum()))
 
 
 def random_stream(*names: str) -> np.random.Generator:

@@ -1,7 +1,7 @@
 """CARE-PTSL: CARE with projected layers; it imports mtrepro.methods.care because all else of it is CARE.
 
-Somerville Roberts, Di, "Projected Task-Specific Layers for Multi-Task Reinforcement Learning", ICRA 2024. The layers are
-in networks/projected_layers.py, encoder and gradients are CARE's. With the published initialisation two of the paper's
+Somerville Roberts, Di, "Projected Task-Specific Layers for Multi-Task Reinforcement Learning", ICRA 2024. Layers:
+networks/projected_layers.py; encoder and gradients are CARE's. With the published initialisation two of the paper's
 ablation arms never train most of their task-specific layers; docs/methods/care_ptsl.md says which and why.
 """
 

@@ -1,7 +1,7 @@
 """PTSL without CARE: plain multi-task soft actor-critic whose layers have projected task-specific layers beside them.
 
-Somerville Roberts, Di, "Projected Task-Specific Layers for Multi-Task Reinforcement Learning", ICRA 2024; the layers are
-in networks/projected_layers.py. The paper has them on top of CARE alone (care_ptsl.py); nobody has published this arm.
+Somerville Roberts, Di, "Projected Task-Specific Layers for Multi-Task Reinforcement Learning", ICRA 2024. Layers:
+networks/projected_layers.py. The paper has them on top of CARE alone (care_ptsl.py); nobody has published this arm.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Soft modularization: layers of modules, and a routing network that says how much each module gives to the next.
 
-Yang, Xu, Wu, Wang, "Multi-Task Reinforcement Learning with Soft Modularization", NeurIPS 2020. `variant: mtrl` is the form
-that CARE and PTSL compare with, `original` that of the paper's own code (deep: 4 layers x 4 modules x 128 units,
+Yang, Xu, Wu, Wang, "Multi-Task Reinforcement Learning with Soft Modularization", NeurIPS 2020. `variant: mtrl` is the
+form that CARE and PTSL compare with, `original` that of the paper's own code (deep: 4 layers x 4 modules x 128 units,
 shallow: 2 x 2 x 256). docs/methods/soft_modularization.md has both in equations, and what differs from the paper.
 """
 
