@@ -1,17 +1,20 @@
 # Each target is a line of shell that can be pasted; the paths are relative to the checkout. `make` alone lists them.
 # What a target runs comes from .venv, which `make setup` makes.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
-.PHONY: help setup demo test lint lock bench picture
+.PHONY: help setup demo demo-all test lint lock bench picture
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 18
 
 setup: ## .venv with exactly what requirements.lock names; quick when nothing changed
 	@tools/setup
 
 demo: setup ## train, evaluate and draw the demo in about six minutes, and print its result table
 	snakemake --profile workflow/profiles/local all && mtrepro show results/demo/study-demo
+
+demo-all: setup ## every method once, tiny: proves the path of each within ten minutes, not how good it is
+	snakemake --profile workflow/profiles/local all --configfile config/demo-all.yaml && mtrepro show results/demo/study-demo-all
 
 test: setup ## every test
 	pytest -n 2 --dist loadgroup

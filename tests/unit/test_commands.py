@@ -58,7 +58,7 @@ def test_every_command_has_a_help_line() -> None:
         (("show", "nowhere"), 2, "no tables yet"),
         (("aggregate", "nowhere"), 2, "manifest.json"),
         (("figures", "nowhere", "-o", "x"), 2, "run `mtrepro aggregate` first"),
-        (("release", "config/demo.yaml"), 2, "6 of 6 runs are missing"),
+        (("release", "config/demo.yaml"), 2, "8 of 8 runs are missing"),
         (("accept", "config/demo.yaml", "--reason", " "), 2, "--reason must say why"),
         (("plan", "config/latin.yaml"), 2, "config/latin.yaml: not UTF-8 text (byte 10)"),
         (("plan", "config/keys.yaml"), 2, "config/keys.yaml:1:3: a key must be a word"),

@@ -64,13 +64,16 @@ def test_packages_are_those_of_the_benchmark() -> None:
 @pytest.mark.parametrize(
     ("file", "old", "new"),
     [
-        ("methods/mt_sac.py", "# eq. 7", "# equation seven"),
-        ("methods/mt_sac.py", '"""One update of the critics', '"""Another docstring. One update of the critics'),
+        ("soft_actor_critic/agent.py", "# eq. 7", "# equation seven"),
+        ("soft_actor_critic/agent.py", '"""One update of', '"""Another docstring. One update of'),
         ("training.py", "\n\nclass Monitor", "\n\n\n\n\nclass Monitor"),
         ("methods/random_policy.py", "self.owed = 0", "self.owed = 7"),
+        ("methods/care.py", "torch.relu", "torch.tanh"),
+        ("embeddings.py", "DIGITS = 12", "DIGITS = 13"),
+        ("networks/projected_layers.py", "torch.relu", "torch.tanh"),
         ("running.py", "COST_SHARE = 0.04", "COST_SHARE = 0.5"),
         ("errors.py", "status = 2", "status = 9"),
-        ("methods/mt_sac.py", 'description="gamma"', 'description="how much the future counts"'),
+        ("soft_actor_critic/settings.py", 'description="gamma"', 'description="how much the future counts"'),
     ],
 )
 def test_words_and_other_peoples_code_do_not_count(package: Path, file: str, old: str, new: str) -> None:
@@ -82,7 +85,8 @@ def test_words_and_other_peoples_code_do_not_count(package: Path, file: str, old
 @pytest.mark.parametrize(
     ("file", "old", "new"),
     [
-        ("methods/mt_sac.py", "- least).mean()", "+ least).mean()"),
+        ("soft_actor_critic/agent.py", "- least, tasks)", "+ least, tasks)"),
+        ("methods/mt_sac.py", "2 * actions", "3 * actions"),
         ("networks/mlp.py", "nn.ReLU()", "nn.Tanh()"),
         ("engine/replay.py", "self.added % self.steps", "0"),
         ("training.py", "self.step += 1", "self.step += 2"),
@@ -93,6 +97,16 @@ def test_code_that_the_run_imports_counts(package: Path, file: str, old: str, ne
     before = digest()
     edit(package / file, old, new)
     assert digest() != before
+
+
+def test_a_method_that_builds_on_another_reruns_with_it(package: Path) -> None:
+    def both() -> list[str]:
+        _forget()
+        return [source.run_source(method, "toy").digest() for method in ("care", "care_ptsl")]
+
+    before = both()
+    edit(package / "methods/care.py", "torch.relu", "torch.tanh")
+    assert all(old != new for old, new in zip(before, both(), strict=True))
 
 
 def test_differences_name_the_modules(package: Path) -> None:

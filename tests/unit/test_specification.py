@@ -12,7 +12,7 @@ import yaml
 
 from mtrepro import paths
 from mtrepro.errors import SpecificationError
-from mtrepro.specification import load_specification
+from mtrepro.specification import load_specification, method_names
 from mtrepro.study import ResolvedStudy, load_study
 
 STUDY: dict[str, Any] = {
@@ -104,7 +104,7 @@ def test_unknown_key_of_an_arm(tmp_path: Path) -> None:
 
 def test_unknown_setting_of_a_method(tmp_path: Path) -> None:
     message = refused(tmp_path, arms={"a": {"method": "mt_sac", "settings": {"widht": 3}}})
-    assert message.startswith("F/study.yaml: arms.a.settings.widht: unknown key 'widht'\n  known: task_input, width, ")
+    assert message.startswith("F/study.yaml: arms.a.settings.widht: unknown key 'widht'\n  known: batch, ")
     assert message.endswith("(nearest: width)\n  see docs/methods/mt_sac.md")
 
 
@@ -117,7 +117,7 @@ def test_unknown_shared_setting(tmp_path: Path) -> None:
 def test_unknown_method(tmp_path: Path) -> None:
     assert refused(tmp_path, arms={"a": {"method": "mtsac"}}) == (
         "F/study.yaml: arms.a.method: unknown method 'mtsac'\n"
-        "  known: mt_sac, random_policy (nearest: mt_sac)\n"
+        f"  known: {', '.join(method_names())} (nearest: mt_sac)\n"
         "  see docs/methods/"
     )
 
@@ -222,7 +222,7 @@ def test_planning_imports_neither_torch_nor_a_simulator(tmp_path: Path) -> None:
     code += (
         "load_study(Path(sys.argv[1])); print(sorted({'torch', 'mujoco', 'metaworld', 'pandas'} & set(sys.modules)))"
     )
-    arguments = [sys.executable, "-c", code, "config/studies/closing.yaml"]
+    arguments = [sys.executable, "-c", code, "config/studies/closing-methods.yaml"]
     assert subprocess.run(arguments, capture_output=True, text=True, cwd=paths.root(), check=True).stdout == "[]\n"
 
 
