@@ -106,7 +106,7 @@ def _explain(model: type[BaseModel], mistake: Any, where: str) -> str:
         return f"{place}: missing"
     if mistake["type"] == "literal_error":
         choices = [choice.strip(" '") for choice in mistake["ctx"]["expected"].replace(" or ", ", ").split(",")]
-        return str(unknown(place, "value", str(mistake["input"]), choices))
+        return str(unknown(place, str(location[-1]) if location else "value", str(mistake["input"]), choices))
     reason = _PLAIN.get(mistake["type"], mistake["msg"].removeprefix("Value error, "))
     reason = reason[:1].lower() + reason[1:]
     found = "" if mistake["type"] == "value_error" else f", found {mistake['input']!r}"

@@ -91,7 +91,7 @@ def test_a_comparison_that_cannot_be_meant(tmp_path: Path, entry: dict[str, Any]
 
 def test_an_unknown_column_names_the_nearest(tmp_path: Path) -> None:
     assert refused_study(tmp_path, column="best_of_mean").startswith(
-        "F/study.yaml: published.0.column: unknown value 'best_of_mean'\n"
+        "F/study.yaml: published.0.column: unknown column 'best_of_mean'\n"
         "  known: final, best_of_mean_curve (nearest: best_of_mean_curve)"
     )
 

@@ -86,7 +86,7 @@ def test_an_evaluation_without_one_of_the_tasks_is_named(tmp_path: Path) -> None
         ({"specification_digest": "f" * 64}, "specification_digest: begins with 'ffffffffffff', the manifest expects"),
         ({"budget": 3000}, "budget: is 3000, the manifest expects 2000 (arm mt-sac)"),
         ({"schema_version": 9}, "schema_version: is 9, this mtrepro knows 1"),
-        ({"status": "perhaps"}, "unknown value 'perhaps'"),
+        ({"status": "perhaps"}, "unknown status 'perhaps'"),
     ],
 )
 def test_a_run_that_is_not_the_expected_one_is_refused(tmp_path: Path, values: dict[str, Any], message: str) -> None:

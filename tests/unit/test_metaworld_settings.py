@@ -111,7 +111,7 @@ def test_the_packages_documented_but_wrong_keyword_is_refused() -> None:
 
 
 def test_an_unknown_protocol_is_refused_with_the_known_ones() -> None:
-    assert "unknown value '2021'\n  known: 2020, v3 (nearest: 2020)" in refusal(protocol="2021")
+    assert "unknown protocol '2021'\n  known: 2020, v3 (nearest: 2020)" in refusal(protocol="2021")
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

@@ -8,46 +8,38 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import norm
+from torch import nn
 
-from mtrepro.engine.replay import Batch, Transitions
-from mtrepro.methods import Problem
-from mtrepro.methods.mt_sac import MtSac, Settings
+from mtrepro.engine.replay import Batch
+from mtrepro.methods.mt_sac import MtSac
 from mtrepro.networks import squashed_gaussian
-from mtrepro.study import read_method_file
+from mtrepro.networks.actor_critic import Seen
+from mtrepro.networks.tasks import BatchTasks
+from tests.unit import family_fixture
+from tests.unit.family_fixture import fill, problem
 
-CPU = torch.device("cpu")
 
-
-def method(tasks: int = 3, size: int = 12, actions: int = 4, **changed: Any) -> MtSac:
+def method(tasks: int = 3, **changed: Any) -> MtSac:
     small = {"width": 8, "depth": 2, "batch": 30, "random_steps": 5, "first_updates": 5, "replay_transitions": 300}
-    settings = Settings.model_validate(read_method_file("mt_sac").settings | small | changed)
-    mask = np.ones((tasks, actions), np.bool_)
-    return MtSac(settings, Problem(tasks, (size,), np.dtype(np.float32), actions, mask, 150), 0, CPU)
+    agent = family_fixture.agent("mt_sac", problem(tasks, observation=12, actions=4), **(small | changed))
+    assert isinstance(agent, MtSac)
+    return agent
 
 
-def fill(agent: MtSac, steps: int, tasks: int = 3, size: int = 12) -> None:
-    stream = np.random.default_rng(1)
-    for _ in range(steps):
-        observation, following = stream.normal(size=(2, tasks, size)).astype(np.float32)
-        action = stream.uniform(-1, 1, (tasks, 4)).astype(np.float32)
-        ends = stream.random(tasks) < 0.3
-        agent.observe(Transitions(observation, action, stream.normal(size=tasks), following, ends, np.zeros_like(ends)))
-
-
-def count(module: torch.nn.Module) -> int:
+def count(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
 def test_parameter_counts_of_the_published_network() -> None:
     agent = method(tasks=10, width=400, depth=3, task_input="none")
     assert count(agent.actor) == 329_208
-    assert [count(critic) for critic in agent.critics] == [328_001, 328_001]
+    assert [count(critic) for critic in agent.critics.bodies] == [328_001, 328_001]
     total = count(agent.actor) + count(agent.critics) + count(agent.targets) + agent.log_alpha.numel()
     assert total == 1_641_222
 
 
 def test_weights_are_xavier_uniform_and_biases_zero() -> None:
-    first = method(width=400, depth=3).actor[0]
+    first: Any = next(layer for layer in method(width=400, depth=3).actor.modules() if isinstance(layer, nn.Linear))
     bound = np.sqrt(6 / (first.in_features + first.out_features))
     weight = first.weight.detach()
     assert float(weight.abs().max()) == pytest.approx(bound, rel=1e-2)
@@ -66,9 +58,9 @@ def test_the_blind_arm_cannot_tell_tasks_apart_and_the_other_can() -> None:
 # One update, written out by hand: plain numpy, float64, a loop over samples
 
 
-def network(module: Any) -> list[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]:
+def network(module: nn.Module) -> list[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]:
     """Weights and biases of the linear layers."""
-    linears = [layer for layer in module if isinstance(layer, torch.nn.Linear)]
+    linears = [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
     return [(layer.weight.detach().double().numpy(), layer.bias.detach().double().numpy()) for layer in linears]
 
 
@@ -90,8 +82,9 @@ def policy(layers: Any, x: Any, noise: Any) -> tuple[Any, float]:
 
 def one_update_by_hand(agent: MtSac, batch: Batch, noises: Any) -> dict[str, float]:
     """The losses of the critics, the actor and the temperatures before any of them moves."""
-    actor, critics, targets = network(agent.actor), *(map(network, group) for group in (agent.critics, agent.targets))
-    critics, targets = list(critics), list(targets)
+    actor = network(agent.actor)
+    critics = [network(body) for body in agent.critics.bodies]
+    targets = [network(body) for body in agent.targets.bodies]
     alpha = np.exp(agent.log_alpha.detach().double().numpy())
     losses = {"critic_loss": 0.0, "temperature_loss": 0.0}
     size = len(batch.task)
@@ -114,7 +107,7 @@ def one_update_by_hand(agent: MtSac, batch: Batch, noises: Any) -> dict[str, flo
 
 def actor_loss_by_hand(agent: MtSac, batch: Batch, noise: Any, actor: Any, alpha: Any) -> float:
     """mean alpha_t log pi - min Q, by the actor before its step and the critics after theirs."""
-    critics = [network(critic) for critic in agent.critics]
+    critics = [network(critic) for critic in agent.critics.bodies]
     total = 0.0
     for i in range(len(batch.task)):
         task = int(batch.task[i])
@@ -148,12 +141,14 @@ def test_one_update_equals_the_equations_written_out_per_sample() -> None:
 def test_a_step_of_the_actor_lowers_its_loss_and_leaves_the_critics_alone() -> None:
     agent = method(actor_rate=1e-4)
     fill(agent, 40)
-    inputs = torch.randn(300, 15, generator=torch.Generator().manual_seed(3))
+    inputs = torch.randn(300, 12, generator=torch.Generator().manual_seed(3))
+    seen = Seen(inputs, BatchTasks(torch.arange(300) % 3, 3))
     noise = torch.randn(300, 4, generator=torch.Generator().manual_seed(4))
 
     def loss() -> torch.Tensor:
-        drawn = squashed_gaussian.sample(agent.actor(inputs), noise, -20, 2)
-        return (drawn.log_probability - agent._values(agent.critics, inputs, drawn.action).amin(0)).mean()
+        drawn = squashed_gaussian.sample(agent.actor(seen), noise, -20, 2)
+        least: torch.Tensor = agent.critics(seen, drawn.action).amin(0)
+        return (drawn.log_probability - least).mean()
 
     before, critics = loss(), [parameter.clone() for parameter in agent.critics.parameters()]
     agent.optimisers["actor"].minimise(before)

@@ -143,11 +143,11 @@ def refused(folder: Path, monkeypatch: pytest.MonkeyPatch, *rows: dict[str, Any]
         ({"error_kind": None}, "rows.0: row 'mt10-2m-care' needs both error and error_kind, or neither"),
         (
             {"trust": "secondhand"},
-            "rows.0.trust: unknown value 'secondhand'\n  known: primary, paper text, secondary (nearest: secondary)",
+            "rows.0.trust: unknown trust 'secondhand'\n  known: primary, paper text, secondary (nearest: secondary)",
         ),
         (
             {"error_kind": "stdder"},
-            "rows.0.error_kind: unknown value 'stdder'\n  known: stderr, SEM, std, not stated (nearest: stderr)",
+            "rows.0.error_kind: unknown error_kind 'stdder'\n  known: stderr, SEM, std, not stated (nearest: stderr)",
         ),
         ({"error": -0.1}, "rows.0.error: input should be greater than or equal to 0, found -0.1"),
     ],

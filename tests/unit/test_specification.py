@@ -137,7 +137,7 @@ def test_unknown_task(tmp_path: Path) -> None:
 
 def test_unknown_choice(tmp_path: Path) -> None:
     assert refused(tmp_path, settings=STUDY["settings"] | {"replay_sampling": "uniformly"}) == (
-        "F/study.yaml: arms.mt-sac.settings.replay_sampling: unknown value 'uniformly'\n"
+        "F/study.yaml: arms.mt-sac.settings.replay_sampling: unknown replay_sampling 'uniformly'\n"
         "  known: uniform, stratified (nearest: uniform)\n"
         "  see docs/methods/mt_sac.md"
     )
@@ -177,7 +177,7 @@ def test_stratified_batch_that_cannot_be_shared(tmp_path: Path) -> None:
         ({"budget": -1}, "budget: input should be greater than 0, found -1"),
         ({"seeds": []}, "seeds: list should have at least 1 item after validation, not 0"),
         ({"evaluation": {}}, "evaluation.every: missing"),
-        ({"schema_version": 2}, "schema_version: unknown value '2'\n  known: 1"),
+        ({"schema_version": 2}, "schema_version: unknown schema_version '2'\n  known: 1"),
         ({"results": "/tmp/x"}, "results: '/tmp/x' is not a folder inside results/, such as results/runs"),
         ({"results": "results/../.."}, "results: 'results/../..' is not a folder inside results/"),
         ({"results": "results/released"}, "results/released/ is written by `mtrepro release` alone"),

@@ -50,7 +50,13 @@ class Settings(TaskSettings):
         if self.variant == "original" and self.task_embedding != LEARNED:
             yield "task_embedding", f"the original embeds the task's one-hot itself: only {LEARNED!r} makes sense here"
         if self.temperature_weights and not self.temperature_per_task:
-            yield "temperature_weights", "there is one temperature for all tasks, so nothing to weigh them by"
+            yield (
+                "temperature_weights",
+                (
+                    "there is one temperature for all tasks, so nothing to weigh them by; "
+                    "set temperature_per_task: true, or temperature_weights: false"
+                ),
+            )
 
 
 class SoftModularization(SoftActorCritic):
@@ -130,7 +136,7 @@ class MtrlModules(nn.Module):
 
     x = P [z, a] in a critic, z in the actor              r = R (x * code_t)
     p_1 = D_1 relu(r),  p_{l+1} = D_{l+1} relu((U_l p_l) * r),  softmax over the giving module
-    m_1i = relu(W_1i x),  m_li = relu(W_li sum_j p_{l-1,ij} m_{l-1,j}),  y = mean_i W_Li sum_j p_{L-1,ij} m_{L-1,j}
+    m_1i = relu(x W_1i),  m_li = relu((sum_j p_{l-1,ij} m_{l-1,j}) W_li),  y = mean_i (sum_j p_{L-1,ij} m_{L-1,j}) W_Li
     """
 
     def __init__(self, features: int, actions: int, width: int, layers: int, modules: int, outputs: int) -> None:
@@ -169,7 +175,7 @@ class OriginalModules(nn.Module):
 
     r = G relu(f * v_t), G `gating_layers` linear layers with relu between
     p_1 = softmax(D_1 relu(r)),  p_{l+1} = softmax(D_{l+1} relu((U_l [p_1 ... p_l]) * r)),  q alike, one row
-    m_1i = W_1i relu(f),  m_li = W_li relu(sum_j p_{l-1,ij} m_{l-1,j}),  y = O relu(sum_j q_j m_Lj)
+    m_1i = relu(f) W_1i,  m_li = relu(sum_j p_{l-1,ij} m_{l-1,j}) W_li,  y = O relu(sum_j q_j m_Lj)
     """
 
     def __init__(

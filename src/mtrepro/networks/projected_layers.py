@@ -3,9 +3,9 @@
 Somerville Roberts, Di, "Projected Task-Specific Layers for Multi-Task Reinforcement Learning", ICRA 2024. For layer l
 and task t, with D_l down to p units, U_l up again, S_l the shared layer and W_lt, b_lt the task's own:
 
-    (1) d_l = D_l x_l                             (2) e_l = r(d_l, d_{l-1}, y_{l-1}),  e_1 = d_1
-    (3) y_l = e_l W_lt + b_lt                     (4) x_{l+1} = relu(S_l x_l + s_l + U_l y_l)
-    (5) the last layer has no U and no relu: S_L x_L + s_L + y_L, W_Lt: p -> outputs
+    (1) d_l = x_l D_l                             (2) e_l = r(d_l, d_{l-1}, y_{l-1}),  e_1 = d_1
+    (3) y_l = e_l W_lt + b_lt                     (4) x_{l+1} = relu(x_l S_l + s_l + y_l U_l)
+    (5) the last layer has no U and no relu: x_L S_L + s_L + y_L, W_Lt: p -> outputs
 
 docs/methods/ptsl.md has the four residuals r, the two initialisations and what the published code does.
 """

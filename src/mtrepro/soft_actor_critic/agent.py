@@ -129,21 +129,22 @@ class SoftActorCritic:
         seen = seen.stopped()  # the actor loss moves no encoder
         drawn = self._sample(self.actor(seen))
         least = self.critics(seen, drawn.action).amin(0)
-        actor_loss = self.weigh(alpha * drawn.log_probability - least, tasks).mean()  # eq. 7
+        regrets = alpha * drawn.log_probability - least
+        actor_loss = self.weigh(regrets, tasks).mean()  # eq. 7
         self.optimisers["actor"].minimise(actor_loss)  # alone: the critics' own gradients are not computed
 
         surplus = (-drawn.log_probability - self.target_entropy).detach()
         temperature = self.log_alpha.exp()[batch.task if self.sac.temperature_per_task else 0]
-        temperature_loss = self.temperature_weight * (temperature * surplus).mean()  # eq. 18
-        self.optimisers["temperature"].minimise(temperature_loss)
+        temperature_loss = (temperature * surplus).mean()  # eq. 18
+        self.optimisers["temperature"].minimise(self.temperature_weight * temperature_loss)
 
         with torch.no_grad():
             for slow, fast, rate in self._slow_and_fast:
                 slow.lerp_(fast, rate)
         if encoder_gradients:
             self.optimisers["task_encoder"].descend(encoder_gradients)
-        self.meters.add(
-            critic_loss=errors.mean(1).sum(), actor_loss=actor_loss, temperature_loss=temperature_loss,
+        self.meters.add(  # plain means over the batch, however its rows are weighed above
+            critic_loss=errors.mean(1).sum(), actor_loss=regrets.mean(), temperature_loss=temperature_loss,
             temperature=alpha.mean(), value=values.mean(), entropy=-drawn.log_probability.mean(),
         )  # fmt: skip
         self.owed -= 1

@@ -39,6 +39,12 @@ class SacSettings(BaseModel):
     def conflicts(self, budget: int, tasks: Sequence[str]) -> Iterator[tuple[str, str]]:
         """Settings that cannot work with this budget and these tasks."""
         count = len(tasks)
+        lowest, highest = self.log_std_range
+        if lowest >= highest:
+            yield "log_std_range", f"{lowest:g} is not below {highest:g}; give the lowest, then the highest"
+        for beta in self.adam_betas:
+            if not 0 <= beta < 1:
+                yield "adam_betas", f"{beta:g} is outside [0, 1)"
         if budget <= self.random_steps:
             yield (
                 "random_steps",

@@ -39,6 +39,6 @@ class TaskSettings(SacSettings):
         if missing := [] if known else embeddings.missing_tasks(self.task_embedding, tasks):
             yield (
                 "task_embedding",
-                f"{self.task_embedding} has no vector for {', '.join(missing)}: describe the task in "
-                f"config/embeddings/descriptions.yaml and run `mtrepro embed`, or set it to {LEARNED}",
+                f"{self.task_embedding} has no vector for {', '.join(missing)}\n  describe them in "
+                f"config/embeddings/descriptions.yaml and run `mtrepro embed`, or set task_embedding: {LEARNED}",
             )
