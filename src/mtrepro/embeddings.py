@@ -24,6 +24,7 @@ from mtrepro.validation import nearest, validate
 
 PAGE = "docs/embeddings.md"
 DIGITS = 12  # hexadecimal digits of a reference's digest
+LEARNED = "learned"  # in the place of a name: a table that is learned from nothing
 PUBLISHED = {
     "c5277a08c4c5": "MT10",
     "afb3dbabcc39": "MT50",

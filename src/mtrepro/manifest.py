@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from mtrepro.embeddings import LEARNED, is_published
 from mtrepro.engine.files import write_atomically
 from mtrepro.study import ResolvedStudy, load_study
 
@@ -47,6 +48,21 @@ def manifest_text(resolved: ResolvedStudy, runs_folder: str) -> str:
         "benchmark": {"name": study.benchmark.name, **resolved.benchmark},
         "evaluation": {"every": study.evaluation.every, "episodes": resolved.runs[0].specification.evaluation.episodes},
         "arms": arms,
+        "notes": _embedding_notes(resolved),
         "published": [compared.as_dict() for compared in resolved.published],
     }
     return json.dumps(content, indent=1) + "\n"
+
+
+def _embedding_notes(resolved: ResolvedStudy) -> list[str]:
+    """What every table of the study says of task embeddings that are not the published one, once for each."""
+    labels: dict[str, list[str]] = {}
+    for name, arm in resolved.study.arms.items():
+        reference = next(run for run in resolved.runs if run.arm == name).specification.settings.get("task_embedding")
+        if isinstance(reference, str) and reference != LEARNED and not is_published(reference):
+            labels.setdefault(reference, []).append(arm.label or name)
+    return [
+        f"{', '.join(arms)}: task embedding {reference}, not the published one (mtrl's RoBERTa), so these rows are not "
+        "comparable with printed CARE numbers."
+        for reference, arms in labels.items()
+    ]

@@ -61,6 +61,13 @@ CONFLICTS: list[tuple[str, dict[str, Any], str]] = [
         {"variant": "original", "task_embedding": SHIPPED},
         "task_embedding: the original embeds the task's one-hot itself: only 'learned' makes sense here",
     ),
+    ("care", {"log_std_range": [2.0, -20.0]}, "log_std_range: 2 is not below -20; give the lowest, then the highest"),
+    ("ptsl", {"adam_betas": [0.9, 1.0]}, "adam_betas: 1 is outside [0, 1)"),
+    (
+        "ptsl",
+        {"depth": 0, "residual": "sum"},
+        "residual: without a hidden layer (depth: 0) there is nothing for 'sum' to take over; use 'none'",
+    ),
     ("care", {"experts": 0}, "experts: input should be greater than 0, found 0"),
     ("care_ptsl", {"experts": 0}, "experts: input should be greater than 0, found 0"),
     ("multi_head", {"head_layers": 0}, "head_layers: input should be greater than or equal to 1, found 0"),
@@ -87,7 +94,7 @@ def test_temperature_weights_need_a_temperature_for_each_task(tmp_path: Path) ->
     settings = {"temperature_weights": True, "temperature_per_task": False}
     assert said(tmp_path, "soft_modularization", settings).startswith(
         "F/study.yaml: arms.a.settings.temperature_weights: there is one temperature for all tasks, "
-        "so nothing to weigh them by"
+        "so nothing to weigh them by; set temperature_per_task: true, or temperature_weights: false"
     )
 
 
@@ -116,9 +123,9 @@ def test_an_unknown_word_is_refused_with_the_known_ones(
 def test_tasks_without_a_vector_are_named(tmp_path: Path) -> None:
     message = said(tmp_path, "care", {}, benchmark={"name": "toy-state", "settings": {"tasks": 10}})
     assert message == (
-        f"F/study.yaml: arms.a.settings.task_embedding: {embeddings.resolve(SHIPPED)} has no vector for toy-8, toy-9\n"
-        "  describe them in config/embeddings/descriptions.yaml and run `mtrepro embed`, "
-        "or set task_embedding: learned\n"
+        f"F/study.yaml: arms.a.settings.task_embedding: {embeddings.resolve(SHIPPED)} has no vector for 2 of 10 tasks: "
+        "toy-8, toy-9\n  describe them and run `mtrepro embed --model ...`, import a file that has them, or set "
+        "task_embedding: learned; see docs/embeddings.md\n"
         "  see docs/methods/care.md"
     )
 

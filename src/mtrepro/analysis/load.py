@@ -100,7 +100,8 @@ class Manifest(Record):
     tasks: list[str]
     evaluation: ExpectedEvaluation
     arms: list[ExpectedArm]
-    published: list[Comparison] = []  # manifests older than the comparison have none
+    notes: list[str] = []  # what tables say beside the study's own note; manifests of 0.1 have neither of these
+    published: list[Comparison] = []
 
 
 class RunRecord(Record):

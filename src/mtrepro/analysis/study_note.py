@@ -80,7 +80,11 @@ def write_note(path: Path, study: StudyRuns, curves: list[ArmCurves]) -> None:
         tasks=manifest.tasks,
         metrics=study.metrics,
         arms=[arm_note(each) for each in curves],
-        notes=[*([manifest.note] if manifest.note else []), *(line for each in curves for line in _notes(each))],
+        notes=[
+            *([manifest.note] if manifest.note else []),
+            *manifest.notes,
+            *(line for each in curves for line in _notes(each)),
+        ],
     )
     write_json(path, note.model_dump(mode="json"))
 

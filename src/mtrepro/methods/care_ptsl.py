@@ -23,7 +23,10 @@ from mtrepro.soft_actor_critic.projection_settings import Initialisation, Projec
 class Settings(CareSettings):
     """Every hyper-parameter of CARE-PTSL; the defaults are in config/methods/care_ptsl.yaml."""
 
-    projection_size: int = Field(gt=0, description="p: units of every task-specific layer")
+    projection_size: int = Field(
+        gt=0,
+        description="p: units of every task-specific layer, at most `width`; what the first layer gets may be narrower",
+    )
     projection: Projection = Field(description="one pair of projections for all layers, or a pair for each layer")
     residual: Residual = Field(description="what a task-specific layer takes over from the one before it")
     initialisation: Initialisation = Field(description="published_init leaves parts untrained; lora_init trains all")
@@ -31,7 +34,7 @@ class Settings(CareSettings):
     def conflicts(self, budget: int, tasks: Sequence[str]) -> Iterator[tuple[str, str]]:
         """Settings that cannot work with this budget and these tasks."""
         yield from super().conflicts(budget, tasks)
-        yield from projection_conflicts(self.projection_size, self.width, self.depth)
+        yield from projection_conflicts(self.projection_size, self.width, self.depth, self.residual)
 
 
 class CarePtsl(Care):

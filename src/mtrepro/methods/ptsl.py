@@ -24,7 +24,10 @@ class Settings(SacSettings):
 
     width: int = Field(gt=0, description="units of each shared hidden layer")
     depth: int = Field(ge=0, description="shared hidden layers of the actor and of each critic")
-    projection_size: int = Field(gt=0, description="p: units of every task-specific layer")
+    projection_size: int = Field(
+        gt=0,
+        description="p: units of every task-specific layer, at most `width`; what the first layer gets may be narrower",
+    )
     projection: Projection = Field(description="one pair of projections for all layers, or a pair for each layer")
     residual: Residual = Field(description="what a task-specific layer takes over from the one before it")
     initialisation: Initialisation = Field(description="published_init leaves parts untrained; lora_init trains all")
@@ -32,7 +35,7 @@ class Settings(SacSettings):
     def conflicts(self, budget: int, tasks: Sequence[str]) -> Iterator[tuple[str, str]]:
         """Settings that cannot work with this budget and these tasks."""
         yield from super().conflicts(budget, tasks)
-        yield from projection_conflicts(self.projection_size, self.width, self.depth)
+        yield from projection_conflicts(self.projection_size, self.width, self.depth, self.residual)
 
 
 class Ptsl(SoftActorCritic):

@@ -29,7 +29,7 @@ class Settings(TaskSettings):
     variant: Literal["mtrl", "original"] = Field(description="the network of mtrl, or that of the paper's own code")
     width: int = Field(gt=0, description="units of each module")
     module_layers: int = Field(ge=2, description="layers of modules")
-    modules: int = Field(gt=0, description="modules of each layer")
+    modules: int = Field(ge=2, description="modules of each layer")
     feature_size: int = Field(gt=0, description="units of each layer of the observation's encoder, and of its encoding")
     encoder_depth: int = Field(ge=0, description="hidden layers of the observation's encoder")
     gating_width: int = Field(gt=0, description="units of each layer of the routing network, for `original`")

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from mtrepro import embeddings
+from mtrepro.embeddings import LEARNED
 from mtrepro.networks.mlp import mlp
-from mtrepro.soft_actor_critic.task_settings import LEARNED
 
 
 class TaskEncoder(nn.Module):

@@ -28,7 +28,8 @@ class BatchTasks:
     def rows(self, table: Tensor) -> Tensor:
         """Each row's line of a table: (tasks, n) -> (batch, n).
 
-        A product with the one-hot matrix: exact, and its gradient is a product too, the same bits each time.
+        A product with the one-hot matrix: exact for a finite table in full precision; its gradient is a
+        product too, the same bits each time.
         """
         return self.one_hot @ table
 

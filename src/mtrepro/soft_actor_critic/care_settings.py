@@ -15,7 +15,7 @@ class CareSettings(TaskSettings):
 
     width: int = Field(gt=0, description="units of each hidden layer of the actor and of each critic")
     depth: int = Field(ge=0, description="hidden layers of the actor and of each critic")
-    experts: int = Field(gt=0, description="k: encoders in the mixture")
+    experts: int = Field(gt=0, description="k: encoders in the mixture; with one there is nothing to attend to")
     expert_depth: int = Field(ge=0, description="hidden layers of each expert")
     feature_size: int = Field(gt=0, description="units of each layer of an expert, and of the encoding it gives")
     attention: Literal["task", "context"] = Field(

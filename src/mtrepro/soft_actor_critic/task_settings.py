@@ -14,7 +14,7 @@ from pydantic import AfterValidator, Field
 from mtrepro import embeddings
 from mtrepro.soft_actor_critic.settings import SacSettings
 
-LEARNED = "learned"
+LEARNED = embeddings.LEARNED
 
 
 def _resolved(reference: str) -> str:
@@ -37,8 +37,10 @@ class TaskSettings(SacSettings):
         yield from super().conflicts(budget, tasks)
         known = self.task_embedding == LEARNED
         if missing := [] if known else embeddings.missing_tasks(self.task_embedding, tasks):
+            shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
             yield (
                 "task_embedding",
-                f"{self.task_embedding} has no vector for {', '.join(missing)}\n  describe them in "
-                f"config/embeddings/descriptions.yaml and run `mtrepro embed`, or set task_embedding: {LEARNED}",
+                f"{self.task_embedding} has no vector for {len(missing)} of {len(tasks)} tasks: {shown}\n"
+                "  describe them and run `mtrepro embed --model ...`, import a file that has them, or set "
+                f"task_embedding: {LEARNED}; see {embeddings.PAGE}",
             )
