@@ -161,7 +161,9 @@ def embed(
     file: Annotated[Path | None, typer.Option("--import", help="JSON of task names and vectors, as mtrl's")] = None,
     name: Annotated[str | None, typer.Option(help="what to call it; else as the model or the file")] = None,
     check: Annotated[bool, typer.Option("--check", help="write nothing; fail where the file there is another")] = False,
-    force: Annotated[bool, typer.Option("--force", help="replace a file that holds something else")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="replace a file that holds something else; not with --check")
+    ] = False,
 ) -> None:
     """Make a task embedding in config/embeddings/, from a text model or from a file; see docs/embeddings.md."""
     from mtrepro.embed import embed as make_embedding

@@ -35,9 +35,14 @@ def embed(model: str | None, file: Path | None, name: str | None, check: bool, f
         force: replace a file that holds something else.
 
     Raises:
-        MtreproError: not one of model and file, the model cannot be run, the check fails, or a file is in the way.
+        MtreproError: not one of model and file, both check and force, the model cannot be run, the check fails, or a
+            file is in the way.
         SpecificationError: the file or the descriptions cannot be meant as written.
     """
+    if check and force:
+        raise MtreproError(
+            f"embed: --check writes nothing, --force replaces a file: give one of the two, not both\n  see {PAGE}"
+        )
     if (model is None) == (file is None):
         raise MtreproError(f"embed: give exactly one of --model NAME and --import FILE\n  see {PAGE}")
     made = from_model(model, name) if model is not None else from_file(Path(str(file)), name)

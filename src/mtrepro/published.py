@@ -21,6 +21,10 @@ from mtrepro.specification import Specification, Strict
 PAGE = "docs/reviewing.md"
 Sentence = Annotated[str, StringConstraints(min_length=1)]
 Point = Literal["final", "best_of_mean_curve"]
+NOBODY_SAID = (
+    "nobody has said whether the conditions are the paper's: name what differs in conditions_differ, or say why they "
+    "are alike in conditions_alike"
+)
 
 
 class PrintedRow(Strict):
@@ -103,13 +107,17 @@ class Comparison(Strict):
 
 @dataclass(frozen=True)
 class Compared:
-    """A comparison, resolved: the printed row, the step, and every reason why the two numbers are not comparable."""
+    """A comparison, resolved: the printed row, the step, and every reason why the two numbers are not comparable.
+
+    `alike` is the study's word for why the conditions are the paper's; None where it says nothing of the kind.
+    """
 
     comparison: Comparison
     paper: Paper
     row: PrintedRow
     step: int
     differs: tuple[str, ...]
+    alike: str | None
 
     def as_dict(self) -> dict[str, Any]:
         """For the manifest."""
@@ -118,6 +126,7 @@ class Compared:
             "step": self.step,
             "column": self.comparison.column,
             "differs": list(self.differs),
+            "conditions_alike": self.alike,
             "printed": {"paper": self.paper.paper, "arxiv": self.paper.arxiv, **self.row.model_dump(mode="json")},
         }
 
@@ -139,6 +148,7 @@ def read_paper(name: str, where: str) -> Paper:
 def resolve_comparisons(
     comparisons: Sequence[Comparison],
     conditions: Sequence[str],
+    alike: str | None,
     arms: Mapping[str, Specification],
     tasks: int,
     where: str,
@@ -147,6 +157,7 @@ def resolve_comparisons(
 
     Args:
         conditions: what differs from the papers in every comparison of the study.
+        alike: why nothing does; None where nobody has said so.
         arms: the specification of one run of each arm.
         tasks: how many tasks the study's benchmark has.
         where: the study's file.
@@ -165,9 +176,10 @@ def resolve_comparisons(
         if comparison.arm not in arms:
             raise validation.unknown(f"{place}.arm", "arm", comparison.arm, arms)
         step = _find_step(comparison, arms[comparison.arm], f"{place}.step")
+        said = (*conditions, *comparison.conditions_differ)
+        silence = () if said or alike else (NOBODY_SAID,)
         automatic = _differences(comparison, row, step, arms[comparison.arm], tasks)
-        differs = (*conditions, *comparison.conditions_differ, *automatic)
-        resolved.append(Compared(comparison, papers[name], row, step, differs))
+        resolved.append(Compared(comparison, papers[name], row, step, (*said, *silence, *automatic), alike))
     return tuple(resolved)
 
 
@@ -211,10 +223,14 @@ def _differences(comparison: Comparison, row: PrintedRow, step: int, run: Specif
         yield f"how many vector steps the printed number took is not known (printed: {row.steps})"
     elif row.vector_steps != step:
         yield f"our curve is read at vector step {step:,}, the printed number took {row.vector_steps:,}"
-    if row.column is not None and row.column != comparison.column:
+    if row.column is None:
+        yield "which point of the curve the paper prints is not known, or is none of ours"
+    elif row.column != comparison.column:
         yield f"the paper's number is {_WORDS[row.column]}, ours {_WORDS[comparison.column]}"
     reference = run.settings.get("task_embedding")
-    if row.text_embedding and isinstance(reference, str) and not _is_published(reference):
+    if row.text_embedding and not isinstance(reference, str):
+        yield "the printed method reads a text embedding, this arm reads none"
+    elif row.text_embedding and isinstance(reference, str) and not _is_published(reference):
         yield f"task embedding {reference.partition('@')[0]} is not the published one (mtrl's RoBERTa)"
 
 
@@ -224,4 +240,4 @@ _WORDS = {"final": "the evaluation at one step", "best_of_mean_curve": "the best
 def _is_published(reference: str) -> bool:
     from mtrepro import embeddings  # reads the vectors; only studies that name one pay for it
 
-    return reference != "learned" and embeddings.is_published(reference)
+    return reference != embeddings.LEARNED and embeddings.is_published(reference)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, StringConstraints, field_validator
+from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from mtrepro import validation
 from mtrepro.errors import SpecificationError
@@ -101,6 +101,10 @@ class Study(Strict):
     conditions_differ: list[Sentence] = Field(
         [], description="what differs from the papers in every comparison; any makes the verdict `not comparable`"
     )
+    conditions_alike: Sentence | None = Field(
+        None,
+        description="why nothing differs from the papers; a comparison needs this or `conditions_differ`, not both",
+    )
     resources: Resources = Field(default_factory=lambda: Resources.model_validate({}))
 
     @field_validator("benchmark", mode="before")
@@ -127,6 +131,12 @@ class Study(Strict):
         if path.parts[1] == "released":
             raise ValueError("results/released/ is written by `mtrepro release` alone")
         return str(path)
+
+    @model_validator(mode="after")
+    def _differ_or_alike(self) -> Self:
+        if self.conditions_differ and self.conditions_alike is not None:
+            raise ValueError("conditions_differ and conditions_alike contradict each other: keep one of the two")
+        return self
 
 
 @dataclass(frozen=True)
@@ -201,7 +211,9 @@ def load_study(path: Path) -> ResolvedStudy:
             runs.append(Run(name, seed, specification, specification.run_name()))
     _refuse_twins(runs, where)
     arms = {run.arm: run.specification for run in runs}
-    published = resolve_comparisons(study.published, study.conditions_differ, arms, len(tasks), where)
+    published = resolve_comparisons(
+        study.published, study.conditions_differ, study.conditions_alike, arms, len(tasks), where
+    )
     return ResolvedStudy(path, study, benchmark, tasks, tuple(runs), published)
 
 

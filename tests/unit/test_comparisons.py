@@ -12,7 +12,7 @@ import yaml
 from mtrepro import embeddings, paths, published
 from mtrepro.errors import SpecificationError
 from mtrepro.manifest import manifest_text
-from mtrepro.published import Compared, Comparison, resolve_comparisons
+from mtrepro.published import NOBODY_SAID, Compared, Comparison, resolve_comparisons
 from mtrepro.specification import Evaluation, Specification
 from mtrepro.study import ResolvedStudy, load_study
 
@@ -28,6 +28,7 @@ STUDY: dict[str, Any] = {
     "settings": {"width": 16, "batch": 48, "random_steps": 50, "first_updates": 50, "replay_transitions": 900},
     "arms": {"mt-sac": {"method": "mt_sac"}, "random": {"method": "random_policy", "budget": 0}},
 }
+UNKNOWN_COLUMN = "which point of the curve the paper prints is not known, or is none of ours"
 CELL = {"cell": "care/mt10-2m-care", "arm": "mt-sac", "column": "best_of_mean_curve"}
 
 
@@ -57,6 +58,7 @@ def test_naming_printed_numbers_changes_no_run_and_reaches_the_manifest(tmp_path
     assert entry["differs"] == [
         *("A", "B", "the study has 3 tasks, MT10 has 10"),
         "our curve is read at vector step 250, the printed number took 2,000,000",
+        "the printed method reads a text embedding, this arm reads none",
     ]
 
 
@@ -102,6 +104,48 @@ def test_a_step_is_an_evaluation_or_the_end(tmp_path: Path, given: int | None, s
     assert compared.step == step
 
 
+# Whether the conditions are the paper's
+
+
+@pytest.mark.parametrize(
+    ("study", "entry", "first"),
+    [
+        ({}, {}, NOBODY_SAID),
+        ({"conditions_differ": ["A"]}, {}, "A"),
+        ({}, {"conditions_differ": ["B"]}, "B"),
+        ({"conditions_alike": "same code"}, {}, "the study has 3 tasks, MT10 has 10"),
+        ({"conditions_alike": "same code"}, {"conditions_differ": ["B"]}, "B"),
+    ],
+)
+def test_a_study_says_what_differs_or_why_nothing_does(
+    tmp_path: Path, study: dict[str, Any], entry: dict[str, Any], first: str
+) -> None:
+    resolved = resolve(tmp_path, published=[CELL | entry], **study)
+    differs = resolved.published[0].differs
+    assert differs[0] == first and (NOBODY_SAID in differs) == (first == NOBODY_SAID)
+    (written,) = json.loads(manifest_text(resolved, ".."))["published"]
+    assert written["conditions_alike"] == study.get("conditions_alike")
+
+
+def test_saying_that_conditions_are_alike_changes_no_run(tmp_path: Path) -> None:
+    plain, said = resolve(tmp_path), resolve(tmp_path, conditions_alike="same code")
+    assert [run.name for run in said.runs] == [run.name for run in plain.runs]
+
+
+def test_a_study_does_not_say_both(tmp_path: Path) -> None:
+    with pytest.raises(SpecificationError) as caught:
+        resolve(tmp_path, conditions_differ=["A"], conditions_alike="same code")
+    assert str(caught.value) == (
+        f"{tmp_path}/study.yaml: conditions_differ and conditions_alike contradict each other: keep one of the two\n"
+        "  see docs/study.md"
+    )
+
+
+def test_an_empty_sentence_says_nothing(tmp_path: Path) -> None:
+    with pytest.raises(SpecificationError, match=r"conditions_alike: .*at least 1 character"):
+        resolve(tmp_path, conditions_alike="")
+
+
 # What differs without anybody having to say so
 
 
@@ -117,7 +161,7 @@ def compared(cell: str, column: Any = "best_of_mean_curve", budget: int = 2_000_
         metrics_every=1,
     )
     comparison = Comparison(cell=cell, arm="care", column=column)
-    (found,) = resolve_comparisons([comparison], (), {"care": run}, 10, "study.yaml")
+    (found,) = resolve_comparisons([comparison], (), "same code", {"care": run}, 10, "study.yaml")
     return found
 
 
@@ -126,15 +170,27 @@ def test_nothing_differs_where_nothing_does() -> None:
 
 
 def test_a_column_that_is_not_the_paper_s_differs() -> None:
-    assert compared("care/mt10-2m-care", column="final").differs == (
+    assert compared("care/mt10-2m-pcgrad", column="final").differs == (
         "the paper's number is the best point of the mean curve, ours the evaluation at one step",
     )
 
 
-def test_a_printed_number_whose_steps_nobody_knows_is_not_comparable() -> None:
+def test_a_printed_number_whose_steps_and_column_nobody_knows_is_not_comparable() -> None:
     assert compared("soft_modularization/mt10-fixed-mt-sac-meta-world-paper").differs == (
         "how many vector steps the printed number took is not known (printed: not stated in source)",
+        UNKNOWN_COLUMN,
     )
+
+
+@pytest.mark.parametrize("column", ["final", "best_of_mean_curve"])
+def test_a_printed_column_that_nobody_knows_differs_from_each_of_ours(column: str) -> None:
+    assert compared("meta_world_plus/mt10-reward-v2-soft-modularization", column).differs == (UNKNOWN_COLUMN,)
+
+
+def test_an_arm_without_an_embedding_is_not_the_method_that_reads_one() -> None:
+    sentence = "the printed method reads a text embedding, this arm reads none"
+    assert compared("care/mt10-2m-care").differs == (sentence,)
+    assert compared("care/mt10-2m-care", task_embedding=None).differs == (sentence,)
 
 
 @pytest.mark.parametrize(
@@ -164,4 +220,4 @@ def test_the_embedding_that_comes_with_the_checkout_is_not_the_published_one() -
 
 def test_reading_an_embedding_is_left_to_studies_that_name_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(published, "_is_published", lambda reference: pytest.fail("was asked"))
-    assert compared("care/mt10-2m-care").differs == ()
+    assert compared("care/mt10-2m-pcgrad", task_embedding="small@123").differs == ()

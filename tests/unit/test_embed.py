@@ -179,6 +179,12 @@ def test_the_command_says_what_is_wrong_and_writes_nothing(folder: Path) -> None
     for words, said in (
         ((), one),
         (("--model", "x", "--import", "y"), one),
+        (
+            ("--import", "bad name.json", "--name", "good", "--check", "--force"),
+            "mtrepro: embed: --check writes nothing, --force replaces a file: give one of the two, not both"
+            + SEE
+            + "\n",
+        ),
         (("--import", "nowhere.json"), "mtrepro: nowhere.json: cannot be read: No such file or directory\n"),
         (
             ("--import", "bad name.json"),

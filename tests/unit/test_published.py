@@ -69,6 +69,8 @@ def test_ptsl_is_named_cells_without_numbers() -> None:
     assert all(row.value is None and row.error is None and row.missing for row in rows)
     sizes = {(row.benchmark, row.steps) for row in rows[:20]}
     assert sizes == {("MT10", "200K"), ("MT10", "1M"), ("MT50", "200K"), ("MT50", "1M")}
+    assert {row.vector_steps for row in rows} == {200_000, 1_000_000}  # the ablations' are the README's
+    assert all("column" in str(row.missing) and "vector_steps" in str(row.missing) for row in rows)
     assert [row.id for row in rows[20:]] == [
         *("projection-shared", "projection-independent"),
         *("residual-none", "residual-sum", "residual-linear", "residual-project"),

@@ -185,6 +185,16 @@ def test_no_number_is_said_to_be_at_another_step_column_or_number_of_tasks() -> 
         assert not [reason for reason in reasons if automatic.search(reason)]
 
 
+def test_meta_world_plus_is_its_code_s_settings_and_says_where_ours_differ() -> None:
+    for name in (name for name in PUBLISHED if name.startswith("metaworld-plus")):
+        settings = [run.specification.settings for run in load(name).runs if run.specification.budget]
+        replay, epsilon = (5_000_000, 1e-8) if "mt50" in name else (1_000_000, 1e-5)
+        assert {(each["replay_transitions"], each["adam_epsilon"]) for each in settings} == {(replay, epsilon)}
+        for each in load(name).published:
+            said = " ".join(each.differs)
+            assert "temperature loss" in said and ("pull request 6" in said) == ("mt50" in name)
+
+
 # Parameters
 
 

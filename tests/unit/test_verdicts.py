@@ -16,9 +16,10 @@ from mtrepro.analysis import published, statistics
 from mtrepro.analysis.aggregate import aggregate
 from mtrepro.analysis.published_table import verdict_line
 from mtrepro.analysis.tables import write_tables
-from mtrepro.analysis.verdicts import Difference, Estimate, Verdict, caveats, difference, judge, standard_error
+from mtrepro.analysis.verdicts import Difference, Estimate, Verdict, difference, judge, missing_spread, standard_error
 from tests.unit.analysis_fixture import RANDOM_POLICY, FakeArm, FakeStudy, printed
 
+ACROSS = "the interval lies neither wholly within the margin nor wholly outside it"
 SEEDS = {0: [0.0, 0.80], 1: [0.0, 0.82], 2: [0.0, 0.84], 3: [0.0, 0.86]}  # at steps 0 and 500
 
 
@@ -48,26 +49,23 @@ def numbers(folder: Path, entries: Sequence[dict[str, Any]], *arms: FakeArm) -> 
         # 0.83 - 0.84 = -0.01
         ({"value": 0.84}, -0.06193, 0.04193, "reproduced", "the whole interval lies within the margin"),
         # 0.83 - 0.95 = -0.12
-        ({"value": 0.95}, -0.17193, -0.06807, "differs", "the interval excludes 0 and reaches beyond the margin"),
+        ({"value": 0.95}, -0.17193, -0.06807, "undecided", ACROSS),  # 0 is outside it
         # 0.83 - 0.99 = -0.16
         ({"value": 0.99}, -0.21193, -0.10807, "differs", "the whole interval lies outside the margin"),
         # error^2 = 1.6667e-4 + 2.5e-3 = 2.6667e-3, error 0.05164; df = 7.1111e-6 / (9.2593e-9 + 2.5e-3^2 / 2) = 2.2688;
         # t = 3.8492; reach 0.19877
         (
             {"value": 0.84, "error": 0.05, "seeds": 3},
-            *(-0.20877, 0.18877, "undecided"),
-            "the interval includes 0 and reaches beyond the margin: more seeds would decide",
+            *(-0.20877, 0.18877, "undecided", ACROSS),
         ),
         (
             {"value": 0.84, "differs": ["Version 3, not 1.", "B"]},
             *(-0.06193, 0.04193, "not comparable", "Version 3, not 1; B"),
         ),
-        # no standard error: ours alone, t of 3 degrees of freedom 3.1824, reach 3.1824 * 0.012910 = 0.041085
         (
-            {"value": 0.88, "error": None, "error_kind": None},
-            *(-0.091085, -0.008915, "reproduced"),
-            "the whole interval lies within the margin; the paper gives no standard error, "
-            "so the interval counts our runs alone",
+            {"value": 0.84, "conditions_alike": "their code, our machine."},
+            *(-0.06193, 0.04193, "reproduced"),
+            "the whole interval lies within the margin; conditions alike, as the study says: their code, our machine",
         ),
     ],
 )
@@ -170,22 +168,84 @@ def test_runs_without_success_are_not_comparable(tmp_path: Path) -> None:
     assert "not comparable,our runs do not measure success" in (study / "tables" / "published.csv").read_text()
 
 
-def test_runs_that_score_alike_have_no_interval_of_their_own() -> None:
-    ours, theirs = Estimate(1.0, 0.0, 3), Estimate(0.95, None, 3)
-    found = difference(ours, theirs)
-    assert found == Difference(0.05, 0.05, 0.05)
-    assert judge(found, [], caveats(ours, theirs), seeds=3) == Verdict(
-        "reproduced",
-        "the whole interval lies within the margin; the paper gives no standard error, so the interval counts our runs "
-        "alone; our runs all score alike, so they add no width",
+NONE = "the paper gives no standard error"
+ALIKE = "our runs all score alike: no spread was observed"
+
+
+@pytest.mark.parametrize(
+    ("score", "changed", "shown", "why"),
+    [
+        (None, {"value": 0.88, "error": None, "error_kind": None}, "-0.05", NONE),
+        (None, {"value": 0.13, "error": None, "error_kind": None}, "0.7", NONE),
+        (None, {"value": 0.88, "error_kind": "not stated"}, "-0.05", NONE),
+        (None, {"value": 0.88, "error_kind": "std", "seeds": None}, "-0.05", NONE),
+        (None, {"value": 0.88, "error": 0.0}, "-0.05", "the paper's standard error is 0: it observed no spread"),
+        (0.8, {"value": 0.79}, "0.01", ALIKE),
+        (0.1, {"value": 0.9}, "-0.8", ALIKE),
+        (1.0, {"value": 0.95, "error": None, "error_kind": None}, "0.05", f"{ALIKE}; {NONE}"),
+    ],
+)
+def test_without_a_spread_on_either_side_nothing_is_certain(
+    tmp_path: Path, score: float | None, changed: dict[str, Any], shown: str, why: str
+) -> None:
+    arm = four() if score is None else four(score=lambda *where: score)
+    (row,) = numbers(tmp_path, [printed(**changed)], arm)
+    assert (row["verdict"], row["why"], row["difference"]) == ("undecided", why, shown)
+    assert row["difference_low"] == row["difference_high"] == ""
+    text = (tmp_path / "study-fake" / "tables" / "published_table.md").read_text()
+    assert f"| {float(shown):+.2f} | undecided (1) |" in text
+
+
+def test_rounding_is_no_spread() -> None:
+    assert statistics.error_over_runs(np.full((10, 50), 0.02), statistics.mean) < 1e-15  # and not 0 everywhere
+    ours, theirs = Estimate(0.1, 1e-17, 10), Estimate(0.1, 0.02, 10)
+    assert difference(ours, theirs) == Difference(0.0)
+    assert missing_spread(ours, theirs) == [ALIKE] and missing_spread(theirs, ours)[0].startswith(
+        "the paper's standard"
     )
+    assert missing_spread(Estimate(0.1, None, 1), theirs) == []  # too few runs are counted elsewhere
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "word"),
+    [
+        (-0.1, 0.1, "reproduced"),
+        (0.02, 0.1, "reproduced"),  # a difference, too small to matter
+        (0.02, 0.101, "undecided"),
+        (-0.101, -0.02, "undecided"),
+        (-0.3, 0.3, "undecided"),
+        (0.1, 0.3, "undecided"),
+        (0.101, 0.3, "differs"),
+        (-0.3, -0.101, "differs"),
+    ],
+)
+def test_a_verdict_is_claimed_where_the_whole_interval_is_on_one_side_of_the_margin(
+    low: float, high: float, word: str
+) -> None:
+    assert judge(Difference((low + high) / 2, low, high), [], [], seeds=3).word == word
+    assert judge(Difference((low + high) / 2, low, high), ["a doubt"], ["a caveat"], seeds=3) == Verdict(
+        "undecided", "a doubt; a caveat"
+    )
+
+
+@pytest.mark.parametrize(
+    ("changed", "seeds"),
+    [({"seeds": 10}, "10"), ({"seeds": 4}, None), ({"seeds": None}, "not known"), ({"column": "final"}, None)],
+)
+def test_a_best_point_over_another_number_of_seeds_has_another_bias(
+    tmp_path: Path, changed: dict[str, Any], seeds: str | None
+) -> None:
+    (row,) = numbers(tmp_path, [printed(**{"column": "best_of_mean_curve"} | changed)])
+    sentence = f"seeds behind the best point: ours 4, the paper's {seeds}; its upward bias depends on seeds and"
+    assert (sentence in row["why"]) == (seeds is not None)
+    assert ("upward bias" in row["why"]) == (seeds is not None)
 
 
 # What is written
 
 
 def test_the_table_has_every_number_and_each_reason_once(tmp_path: Path) -> None:
-    entries = [printed(), printed("care/b", value=0.95), printed("care/c", "random"), printed("care/d", value=0.85)]
+    entries = [printed(), printed("care/b", value=0.99), printed("care/c", "random"), printed("care/d", value=0.85)]
     numbers(tmp_path, entries, four(label="CARE & co"), RANDOM_POLICY)
     folder = tmp_path / "study-fake" / "tables"
     text = (folder / "published_table.md").read_text()
@@ -199,7 +259,7 @@ def test_the_table_has_every_number_and_each_reason_once(tmp_path: Path) -> None
     assert "care/b: CARE, arXiv 2102.06177, Table 1: CARE on MT10, 2M per task; mean success; conditions: v1" in text
     latex = (folder / "published_table.tex").read_text()
     assert latex.isascii() and r"0.84 $\pm$ 0.02" in latex and r"CARE \& co" in latex
-    assert verdict_line(folder) == "printed numbers: 2 reproduced, 2 differs; why: published_table.md"
+    assert verdict_line(folder) == "printed numbers: 2 reproduced, 1 differs, 1 undecided; why: published_table.md"
 
 
 def test_a_study_that_names_nothing_says_so(tmp_path: Path) -> None:

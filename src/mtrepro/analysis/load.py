@@ -84,6 +84,7 @@ class Comparison(Record):
     step: int
     column: Literal["final", "best_of_mean_curve"]
     differs: list[str]
+    conditions_alike: str | None = None  # manifests of 0.2 have none
     printed: Printed
 
 

@@ -12,7 +12,16 @@ from mtrepro.analysis import statistics
 from mtrepro.analysis.curves import ArmCurves
 from mtrepro.analysis.load import Comparison, Printed, StudyRuns
 from mtrepro.analysis.study_note import arm_note
-from mtrepro.analysis.verdicts import MARGIN, Difference, Estimate, Verdict, caveats, difference, judge, standard_error
+from mtrepro.analysis.verdicts import (
+    MARGIN,
+    Difference,
+    Estimate,
+    Verdict,
+    difference,
+    judge,
+    missing_spread,
+    standard_error,
+)
 
 METRIC = "success"  # the one that the papers print
 _PRINTED = ("printed", "printed_error", "error_kind", "printed_seeds", "printed_standard_error", "trust")
@@ -43,8 +52,8 @@ def compare(study: StudyRuns, arms: Sequence[ArmCurves]) -> Iterator[Row]:
         found = difference(ours, printed) if ours and printed else None
         if found:
             row |= {"difference": found.value, "difference_low": found.low, "difference_high": found.high}
-        limits = caveats(ours, printed) if ours and printed else []
-        verdict = _verdict(comparison, arm, found, limits)
+        spread = missing_spread(ours, printed) if ours and printed else []
+        verdict = _verdict(comparison, arm, found, [*_doubts(arm), *spread])
         yield row | {"verdict": verdict.word, "why": verdict.why}
 
 
@@ -88,7 +97,7 @@ def _ours(arm: ArmCurves, comparison: Comparison) -> tuple[Estimate | None, Row]
     return estimate, {"step": arm.steps[position], "value": value, "low": float(low), "high": float(high)}
 
 
-def _verdict(comparison: Comparison, arm: ArmCurves, found: Difference | None, limits: list[str]) -> Verdict:
+def _verdict(comparison: Comparison, arm: ArmCurves, found: Difference | None, doubts: list[str]) -> Verdict:
     if comparison.printed.value is None:
         return Verdict("no printed number", "nobody could read the printed number")
     if comparison.differs:
@@ -97,7 +106,7 @@ def _verdict(comparison: Comparison, arm: ArmCurves, found: Difference | None, l
         return Verdict("not comparable", f"our runs do not measure {METRIC}")
     if found is None:
         return Verdict("undecided", "no run is there yet")
-    return judge(found, _doubts(arm), limits, seeds=arm.seeds_present)
+    return judge(found, doubts, _caveats(comparison, arm), seeds=arm.seeds_present)
 
 
 def _doubts(arm: ArmCurves) -> list[str]:
@@ -111,6 +120,19 @@ def _doubts(arm: ArmCurves) -> list[str]:
     if note.inexact:
         doubts.append(_counted(note.inexact, "not bit-exact"))
     return doubts
+
+
+def _caveats(comparison: Comparison, arm: ArmCurves) -> list[str]:
+    """What a reader must know beside a verdict: a bias that the two do not share, and on whose word they compare."""
+    found, theirs = [], comparison.printed.seeds
+    if comparison.column == "best_of_mean_curve" and theirs != arm.seeds_present:
+        found.append(
+            f"seeds behind the best point: ours {arm.seeds_present}, the paper's {theirs or 'not known'}; its upward "
+            "bias depends on seeds and evaluations, so the two are biased differently"
+        )
+    if comparison.conditions_alike:
+        found.append(f"conditions alike, as the study says: {comparison.conditions_alike.removesuffix('.')}")
+    return found
 
 
 def _counted(runs: int, what: str) -> str:

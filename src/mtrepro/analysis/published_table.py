@@ -23,9 +23,10 @@ _READ = (
 EXPLAINED = (
     "Success, as a share. Ours: in brackets the 95 % bootstrap interval over whole runs, @ the vector step; best: the "
     "highest point of the mean curve up to the step that is compared. Ours - printed: in brackets Welch's 95 % "
-    "interval. Margin: ±{margin} success. reproduced: the whole interval lies within the margin; differs: it does not, "
-    "and excludes 0; undecided: neither, or runs are missing, diverged, not bit-exact, or fewer than {fewest}; not "
-    "comparable: a known condition differs, so no verdict is claimed. Trust: where the number was read: primary (the "
+    "interval, where both sides show a spread. Margin: ±{margin} success. reproduced: the whole interval lies within "
+    "the margin; differs: the whole interval lies outside it; undecided: neither, or there is no interval, or runs are "
+    "missing, diverged, not bit-exact, or fewer than {fewest}; not comparable: a condition is known to differ, or "
+    "nobody has said whether one does, so no verdict is claimed. Trust: where the number was read: primary (the "
     "authors' own), paper text, secondary (somebody's transcription)."
 )
 

@@ -15,6 +15,7 @@ from mtrepro.analysis.statistics import CONFIDENCE
 
 MARGIN = 0.1  # success: two numbers this close are taken as the same result
 FEWEST_SEEDS = 3
+ROUNDING = 1e-9  # success: the standard error of runs that score alike, in floating point
 
 Word = Literal["reproduced", "differs", "undecided", "not comparable", "no printed number"]
 
@@ -36,7 +37,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Difference:
-    """Ours minus printed, with the ends of its 95 % interval; None where there is no interval."""
+    """Ours minus printed, with the ends of its 95 % interval; None where a side shows no spread."""
 
     value: float
     low: float | None = None
@@ -66,36 +67,42 @@ def standard_error(error: float | None, kind: str | None, seeds: int | None) -> 
 def difference(ours: Estimate, printed: Estimate) -> Difference:
     """Ours minus printed with Welch's 95 % t interval: two groups of runs, each with its own spread.
 
-    A printed number whose standard error is not known is taken as exact; the interval then counts our runs alone.
+    Where one of the two shows no spread there is no interval: the other's alone would take that one as exact.
     All three numbers are rounded as they are written, so that a verdict follows from what its table shows.
 
     Source: Welch, "The generalization of 'Student's' problem when several different population variances are involved",
     Biometrika 34, 1947; the degrees of freedom are Welch and Satterthwaite's.
     """
     value = _rounded(ours.value - printed.value)
-    if ours.error is None or ours.seeds is None or ours.seeds < 2:
+    parts = [part for part in (_variance(ours), _variance(printed)) if part]
+    if len(parts) < 2:
         return Difference(value)
-    parts = [(ours.error**2, ours.seeds - 1)]
-    if printed.error is not None and printed.seeds is not None:
-        parts.append((printed.error**2, printed.seeds - 1))
-    variance = sum(part for part, _ in parts)
-    if variance == 0:
-        return Difference(value, value, value)  # every run scored alike
     from scipy.stats import t  # scipy.stats takes a second to import
 
+    variance = sum(part for part, _ in parts)
     freedom = variance**2 / sum(part**2 / runs for part, runs in parts)
     reach = float(t.ppf((1 + CONFIDENCE) / 2, freedom)) * math.sqrt(variance)
     exact = ours.value - printed.value
     return Difference(value, _rounded(exact - reach), _rounded(exact + reach))
 
 
-def caveats(ours: Estimate, printed: Estimate) -> list[str]:
-    """What an interval leaves out: the paper's uncertainty where it gives none, ours where all runs score alike."""
+def _variance(estimate: Estimate) -> tuple[float, int] | None:
+    """Squared standard error and its degrees of freedom; None where no spread was observed."""
+    error, seeds = estimate.error, estimate.seeds
+    if error is None or error <= ROUNDING or seeds is None or seeds < 2:
+        return None
+    return error**2, seeds - 1
+
+
+def missing_spread(ours: Estimate, printed: Estimate) -> list[str]:
+    """Why there is no interval; nothing of too few runs of ours, which `judge` counts."""
     found = []
+    if ours.error is not None and ours.error <= ROUNDING:
+        found.append("our runs all score alike: no spread was observed")
     if printed.error is None:
-        found.append("the paper gives no standard error, so the interval counts our runs alone")
-    if ours.error == 0:
-        found.append("our runs all score alike, so they add no width")
+        found.append("the paper gives no standard error")
+    elif printed.error <= ROUNDING:
+        found.append("the paper's standard error is 0: it observed no spread")
     return found
 
 
@@ -104,22 +111,22 @@ def judge(found: Difference, doubts: Sequence[str], caveats: Sequence[str], *, s
 
     Args:
         found: ours minus printed, with its interval.
-        doubts: what keeps our runs from deciding: holes, divergences, runs that are not bit-exact.
-        caveats: what a reader must know of the interval; see `caveats`.
+        doubts: what keeps our runs from deciding: holes, divergences, runs that are not bit-exact, no spread.
+        caveats: what a reader must know beside the verdict.
         seeds: our runs that have scores.
     """
     if seeds < FEWEST_SEEDS:
         doubts = [f"{seeds} seed{'' if seeds == 1 else 's'} present, a verdict needs {FEWEST_SEEDS}", *doubts]
     if doubts or found.low is None or found.high is None:
-        return Verdict("undecided", "; ".join(doubts))
-    tail = "".join(f"; {caveat}" for caveat in caveats)
+        return Verdict("undecided", "; ".join([*doubts, *caveats]))
+    word: Word
     if max(abs(found.low), abs(found.high)) <= MARGIN:
-        return Verdict("reproduced", f"the whole interval lies within the margin{tail}")
-    if found.low > MARGIN or found.high < -MARGIN:
-        return Verdict("differs", f"the whole interval lies outside the margin{tail}")
-    if found.low > 0 or found.high < 0:
-        return Verdict("differs", f"the interval excludes 0 and reaches beyond the margin{tail}")
-    return Verdict("undecided", f"the interval includes 0 and reaches beyond the margin: more seeds would decide{tail}")
+        word, why = "reproduced", "the whole interval lies within the margin"
+    elif found.low > MARGIN or found.high < -MARGIN:
+        word, why = "differs", "the whole interval lies outside the margin"
+    else:
+        word, why = "undecided", "the interval lies neither wholly within the margin nor wholly outside it"
+    return Verdict(word, "; ".join([why, *caveats]))
 
 
 def _rounded(value: float) -> float:
