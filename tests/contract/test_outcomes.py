@@ -34,7 +34,7 @@ def copy(tmp_path: Path) -> Path:
     ("old", "new", "resumes"),
     [
         ("# eq. 7", "# equation seven: only a comment", True),
-        ("- least).mean()", "- 0.5 * least).mean()", False),
+        ("log_probability - least", "log_probability - 0.5 * least", False),
     ],
     ids=["a comment", "an equation"],
 )
@@ -49,12 +49,14 @@ def test_edited_code_starts_fresh_and_says_so_and_an_edited_comment_resumes(
         time.sleep(0.01)
     process.kill()
     process.wait()
-    method = copy / "src" / "mtrepro" / "methods" / "mt_sac.py"
+    method = copy / "src" / "mtrepro" / "soft_actor_critic" / "agent.py"
     assert old in method.read_text()
     method.write_text(method.read_text().replace(old, new))
     said = call("train", path, **environment).stderr
     assert ("continuing at step" in said) == resumes
-    assert ("the code changed since step" in said and "(mtrepro.methods.mt_sac): starting afresh" in said) != resumes
+    assert (
+        "the code changed since step" in said and "(mtrepro.soft_actor_critic.agent): starting afresh" in said
+    ) != resumes
 
 
 def test_a_checkpoint_of_another_specification_is_refused(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from tests.unit.test_specification import STUDY
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A root of its own with the real configuration and a tiny study."""
     shutil.copytree(paths.root() / "config", tmp_path / "config")
+    (tmp_path / "config" / "accepted.yaml").unlink(missing_ok=True)
     (tmp_path / "config" / "studies" / "tiny.yaml").write_text(yaml.safe_dump(STUDY, sort_keys=False))
     monkeypatch.setenv("MTREPRO_ROOT", str(tmp_path))
     monkeypatch.chdir(tmp_path)
