@@ -83,7 +83,7 @@ def flops_of_update(method: SoftActorCritic) -> int:
     Forward, weights' gradients and inputs' gradients cost a product of the same size each. The first layers' inputs
     need no gradient, save where the actor's gradient passes through the critics; their own weights need none there.
     """
-    batch = method.sac.batch
+    batch = method.settings.batch
     actor, first_of_actor = _products(method.actor)
     critic, first_of_critic = _products(method.critics.bodies[0])
     target = actor + 2 * critic

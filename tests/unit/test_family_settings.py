@@ -30,7 +30,7 @@ CONFLICTS: list[tuple[str, dict[str, Any], str]] = [
     ),
     (
         "care_ptsl",
-        {"attention": "context", "code_size": 30},
+        {"attention": "context", "code_size": 30, "projection_size": 4},
         "feature_size: attention by context multiplies encodings of 50 numbers with task codes of 30; "
         "make feature_size and code_size equal",
     ),

@@ -79,7 +79,7 @@ def compare(method: str, **changed: Any) -> None:
     for network in its._networks().values():
         network.double()  # frozen vectors are kept as 32-bit numbers
     perturb(its)
-    settings: Settings = its.sac.model_dump() | {"tasks": its.problem.tasks}
+    settings: Settings = its.settings.model_dump() | {"tasks": its.problem.tasks}
     seen, action = uneven(its)
     codes = [np.zeros(0)] * its.problem.tasks if its.task_encoder is None else codes_by_hand(its, settings)
     actor, critics = parameters(its.actor), parameters(its.critics)

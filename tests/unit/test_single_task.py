@@ -59,7 +59,7 @@ def train(its: SoftActorCritic, given: list[Batch], noises: list[torch.Tensor]) 
     """Updates on exactly these rows with exactly this noise, two of it for each update."""
     rows, noise = iter(given), iter(noises)
     its.replay.draw = lambda batch: next(rows)  # type: ignore[method-assign]
-    low, high = its.sac.log_std_range
+    low, high = its.settings.log_std_range
     its._sample = lambda output: squashed_gaussian.sample(output, next(noise), low, high)  # type: ignore[method-assign]
     for _ in given:
         its.learn()

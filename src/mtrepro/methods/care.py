@@ -8,11 +8,11 @@ docs/methods/care.md says what else differs and who receives gradient from which
 from __future__ import annotations
 
 import itertools
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from mtrepro.methods import Problem
 from mtrepro.networks.actor_critic import Actor, Critics, Networks, Same, Seen
 from mtrepro.networks.mlp import mlp
 from mtrepro.networks.task_encoder import TaskEncoder
@@ -25,12 +25,11 @@ class Settings(CareSettings):
     """Every hyper-parameter of CARE; the defaults are in config/methods/care.yaml."""
 
 
-class Care(SoftActorCritic):
-    """Soft actor-critic on a mixture of encoders and a code of the task."""
+S = TypeVar("S", bound=CareSettings)
 
-    def __init__(self, settings: CareSettings, problem: Problem, seed: int, device: torch.device) -> None:
-        self.settings = settings
-        super().__init__(settings, problem, seed, device)
+
+class Care(SoftActorCritic[S]):
+    """Soft actor-critic on a mixture of encoders and a code of the task."""
 
     def build(self) -> Networks:
         """One mixture for both critics; the actor's has the same experts, stopped, and an attention of its own."""
@@ -42,19 +41,11 @@ class Care(SoftActorCritic):
         own.requires_grad_(its.actor_attention == "trained")
         trained = [*actor.body.parameters(), *(parameter for parameter in own.parameters() if parameter.requires_grad)]
         task_encoder = TaskEncoder(its.task_embedding, self.problem.task_names, its.code_size)
-        return Networks(actor, critics, trained, task_encoder)
+        return Networks(actor, critics, trained, task_encoder, its.task_encoder_rate, its.encoder_target_rate)
 
     def body(self, inputs: int, outputs: int) -> nn.Module:
         """What stands on the encoding: fully connected layers."""
         return Same(mlp(inputs, self.settings.width, self.settings.depth, outputs))
-
-    def target_rate(self, parameter: str) -> float:
-        """The encoder's slow copy follows faster than the critics' (mtrl: 0.05 and 0.005)."""
-        return self.settings.encoder_target_rate if parameter.startswith("encoder.") else self.sac.target_rate
-
-    def task_encoder_rate(self) -> float:
-        """Its own optimiser's rate."""
-        return self.settings.task_encoder_rate
 
     def _attention(self) -> nn.Module:
         its = self.settings

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-import torch
 from pydantic import Field
 
-from mtrepro.methods import Problem
 from mtrepro.networks.actor_critic import Actor, Critics, Networks, Observation, Same
 from mtrepro.networks.mlp import mlp
 from mtrepro.soft_actor_critic.agent import SoftActorCritic
@@ -27,12 +25,8 @@ class Settings(SacSettings):
     depth: int = Field(ge=0, description="hidden layers of the actor and of each critic")
 
 
-class MtSac(SoftActorCritic):
+class MtSac(SoftActorCritic[Settings]):
     """Soft actor-critic over all tasks at once."""
-
-    def __init__(self, settings: Settings, problem: Problem, seed: int, device: torch.device) -> None:
-        self.settings = settings
-        super().__init__(settings, problem, seed, device)
 
     def build(self) -> Networks:
         """Fully connected actor and critics."""

@@ -10,7 +10,6 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from mtrepro.methods import Problem
 from mtrepro.networks.actor_critic import Actor, Critics, Networks, Observation, Seen
 from mtrepro.networks.mlp import mlp
 from mtrepro.networks.tasks import StackedLinear
@@ -26,12 +25,8 @@ class Settings(SacSettings):
     head_layers: int = Field(ge=1, description="linear layers of each task's head, the output layer counted")
 
 
-class MultiHead(SoftActorCritic):
+class MultiHead(SoftActorCritic[Settings]):
     """Soft actor-critic with a head for each task."""
-
-    def __init__(self, settings: Settings, problem: Problem, seed: int, device: torch.device) -> None:
-        self.settings = settings
-        super().__init__(settings, problem, seed, device)
 
     def build(self) -> Networks:
         """A trunk with heads for the actor, and one for each critic."""

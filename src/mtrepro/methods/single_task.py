@@ -36,11 +36,10 @@ class Settings(SacSettings):
             yield "temperature_per_task", "single agents share no temperature: only `true` makes sense here"
 
 
-class SingleTask(SoftActorCritic):
+class SingleTask(SoftActorCritic[Settings]):
     """As many independent agents as tasks; `batch` is shared equally among them."""
 
     def __init__(self, settings: Settings, problem: Problem, seed: int, device: torch.device) -> None:
-        self.settings = settings
         super().__init__(settings, problem, seed, device)
         self.temperature_weight = float(problem.tasks)
 

@@ -14,7 +14,6 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from mtrepro.methods import Problem
 from mtrepro.networks.actor_critic import Actor, Critics, Networks, Observation, Seen
 from mtrepro.networks.mlp import mlp
 from mtrepro.networks.task_encoder import TaskEncoder
@@ -59,12 +58,8 @@ class Settings(TaskSettings):
             )
 
 
-class SoftModularization(SoftActorCritic):
+class SoftModularization(SoftActorCritic[Settings]):
     """Soft actor-critic on routed modules."""
-
-    def __init__(self, settings: Settings, problem: Problem, seed: int, device: torch.device) -> None:
-        self.settings = settings
-        super().__init__(settings, problem, seed, device)
 
     def build(self) -> Networks:
         """mtrl: encoder and task encoder are the critics', stopped for the actor. original: nothing is shared."""
@@ -77,15 +72,8 @@ class SoftModularization(SoftActorCritic):
         actor = Actor(Stopped(encoder), self._mtrl(its.feature_size, 2 * actions))
         critics = Critics(encoder, lambda: self._mtrl(its.feature_size, 1, with_action=actions))
         task_encoder = TaskEncoder(its.task_embedding, self.problem.task_names, its.code_size)
-        return Networks(actor, critics, actor.body.parameters(), task_encoder)
-
-    def target_rate(self, parameter: str) -> float:
-        """The encoder's slow copy follows faster than the critics' (mtrl: 0.05 and 0.005)."""
-        return self.settings.encoder_target_rate if parameter.startswith("encoder.") else self.sac.target_rate
-
-    def task_encoder_rate(self) -> float:
-        """Its own optimiser's rate."""
-        return self.settings.task_encoder_rate
+        rates = its.task_encoder_rate, its.encoder_target_rate
+        return Networks(actor, critics, actor.body.parameters(), task_encoder, *rates)
 
     def weigh(self, losses: Tensor, tasks: BatchTasks) -> Tensor:
         """w_t = N softmax(-log alpha)_t for critics and actor alike, where asked (the paper, section 3.3)."""

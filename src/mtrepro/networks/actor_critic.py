@@ -87,3 +87,5 @@ class Networks(NamedTuple):
     critics: Critics
     actor_trains: Iterable[nn.Parameter]  # what the actor loss moves
     task_encoder: nn.Module | None = None  # () -> (tasks, code); moved by the critic loss
+    task_encoder_rate: float = 0.0  # its learning rate, where there is one
+    encoder_target_rate: float = 0.0  # tau of the critics' encoder, where it has parameters

@@ -20,36 +20,21 @@ from torch import Tensor, nn
 
 from mtrepro.networks.actor_critic import Seen
 from mtrepro.networks.tasks import xavier_uniform
-from mtrepro.soft_actor_critic.projection_settings import Initialisation, Projection, Residual
+from mtrepro.soft_actor_critic.projection_settings import ProjectionSettings
 
 
 class ProjectedLayers(nn.Module):
-    """`depth` hidden layers of `width` units and an output layer, each with its task-specific layer of `size` units.
+    """`depth` hidden layers of `width` units and an output layer, each with its task-specific layer of p units.
 
     Shapes: (batch, inputs) -> (batch, outputs).
-
-    Args:
-        projection: shared: one D for all layers but the first, one U for all but the last; independent: one each.
-        residual: what a task-specific layer takes over from the one before it.
-        initialisation: published_init: D, U and the residual's projection zero, W ~ N(0, 1);
-            lora_init: U and the last W zero, all else Xavier-uniform.
     """
 
-    def __init__(
-        self,
-        inputs: int,
-        width: int,
-        depth: int,
-        outputs: int,
-        tasks: int,
-        size: int,
-        projection: Projection,
-        residual: Residual,
-        initialisation: Initialisation,
-    ) -> None:
+    def __init__(self, inputs: int, outputs: int, tasks: int, settings: ProjectionSettings) -> None:
         super().__init__()
+        width, depth, size = settings.width, settings.depth, settings.projection_size
+        projection, residual = settings.projection, settings.residual
         sizes = [inputs, *[width] * depth, outputs]
-        self.residual, self.initialisation = residual, initialisation
+        self.residual, self.initialisation = residual, settings.initialisation
         self.shared = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(sizes))  # S_l, s_l
         self.down = _matrices((a, size) for a in (sizes[: min(depth, 1) + 1] if projection == "shared" else sizes[:-1]))
         self.up = _matrices((size, width) for _ in range(min(depth, 1) if projection == "shared" else depth))

@@ -8,8 +8,9 @@ them in `build`. docs/methods/mt_sac.md says where the published code, the paper
 from __future__ import annotations
 
 import copy
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -27,13 +28,16 @@ from mtrepro.networks.mlp import initialise
 from mtrepro.networks.tasks import BatchTasks
 from mtrepro.soft_actor_critic.settings import SacSettings
 
+S = TypeVar("S", bound=SacSettings)  # a method's own settings
 
-class SoftActorCritic:
+
+class SoftActorCritic(ABC, Generic[S]):
     """Soft actor-critic over all tasks at once; a method derives from it and builds its networks."""
 
-    def __init__(self, settings: SacSettings, problem: Problem, seed: int, device: torch.device) -> None:
-        self.sac, self.problem, self.device = settings, problem, device
-        self.actor, self.critics, actor_trains, self.task_encoder = self.build()
+    def __init__(self, settings: S, problem: Problem, seed: int, device: torch.device) -> None:
+        self.settings, self.problem, self.device = settings, problem, device
+        built = self.build()
+        self.actor, self.critics, self.task_encoder = built.actor, built.critics, built.task_encoder
         initialise(self.actor, seeding.torch_stream(seed, "actor"))
         initialise(self.critics, seeding.torch_stream(seed, "critics"))  # after the actor: what both hold is theirs
         if self.task_encoder is not None:
@@ -43,7 +47,7 @@ class SoftActorCritic:
             network.to(device)
         named = self.critics.named_parameters()
         self._slow_and_fast = [
-            (slow, fast, self.target_rate(name))
+            (slow, fast, built.encoder_target_rate if name.startswith("encoder.") else settings.target_rate)
             for slow, (name, fast) in zip(self.targets.parameters(), named, strict=True)
         ]
         temperatures = problem.tasks if settings.temperature_per_task else 1
@@ -54,12 +58,12 @@ class SoftActorCritic:
             -float(problem.action_size) if settings.target_entropy is None else settings.target_entropy
         )
         self.optimisers = {
-            "actor": self._adam(actor_trains, settings.actor_rate),
+            "actor": self._adam(built.actor_trains, settings.actor_rate),
             "critics": self._adam(self.critics.parameters(), settings.critic_rate),
             "temperature": self._adam([self.log_alpha], settings.temperature_rate),
         }
         if self.task_encoder is not None:
-            self.optimisers["task_encoder"] = self._adam(self.task_encoder.parameters(), self.task_encoder_rate())
+            self.optimisers["task_encoder"] = self._adam(self.task_encoder.parameters(), built.task_encoder_rate)
         self.replay = Replay(
             settings.replay_transitions, problem.tasks, problem.observation_shape, problem.action_size,
             settings.replay_sampling, streams.numpy_stream(seed, "replay"), device,
@@ -71,17 +75,9 @@ class SoftActorCritic:
 
     # What a method says of itself
 
+    @abstractmethod
     def build(self) -> Networks:
         """The networks, not yet initialised."""
-        raise NotImplementedError
-
-    def target_rate(self, parameter: str) -> float:
-        """Tau of one parameter of the critics, by its name in them."""
-        return self.sac.target_rate
-
-    def task_encoder_rate(self) -> float:
-        """Learning rate of the task encoder."""
-        raise NotImplementedError
 
     def weigh(self, losses: Tensor, tasks: BatchTasks) -> Tensor:
         """Losses of single rows (..., batch) as they count in the mean over the batch."""
@@ -94,7 +90,7 @@ class SoftActorCritic:
     @torch.no_grad()
     def act(self, observation: Array, task: Array, explore: bool, moment: int = 0) -> NDArray[np.float32]:
         """Uniform in the random phase, then a ~ pi; without `explore` the mode tanh(mu)."""
-        if explore and self.replay.added < self.sac.random_steps:
+        if explore and self.replay.added < self.settings.random_steps:
             shape = (len(task), self.problem.action_size)
             return self.random_actions.uniform(-1, 1, shape).astype(np.float32)
         tasks = BatchTasks(torch.from_numpy(task).to(self.device), self.problem.tasks)
@@ -105,20 +101,20 @@ class SoftActorCritic:
     def observe(self, transitions: Transitions) -> None:
         """Store one vector step. When the random phase ends `first_updates` are owed, then a few each step."""
         self.replay.add(transitions)
-        if self.replay.added == self.sac.random_steps:
-            self.owed += self.sac.first_updates
-        elif self.replay.added > self.sac.random_steps:
-            self.owed += self.sac.updates_per_step
+        if self.replay.added == self.settings.random_steps:
+            self.owed += self.settings.first_updates
+        elif self.replay.added > self.settings.random_steps:
+            self.owed += self.settings.updates_per_step
 
     # Learning
 
     def learn(self) -> None:
         """One update of critics, actor, temperatures, targets and last of the task encoder, in this order (mtrl)."""
-        batch = self.replay.draw(self.sac.batch)
+        batch = self.replay.draw(self.settings.batch)
         tasks, codes = BatchTasks(batch.task, self.problem.tasks), self._codes()
         seen = self._see(batch.observation, tasks, codes)
         following = self._see(batch.next_observation, tasks, codes).stopped()
-        alpha = self.log_alpha.detach().exp()[batch.task if self.sac.temperature_per_task else 0]
+        alpha = self.log_alpha.detach().exp()[batch.task if self.settings.temperature_per_task else 0]
 
         target = self._target(following, batch.reward, batch.terminated, alpha)
         values = self.critics(seen, batch.action)  # (2, batch)
@@ -134,7 +130,7 @@ class SoftActorCritic:
         self.optimisers["actor"].minimise(actor_loss)  # alone: the critics' own gradients are not computed
 
         surplus = (-drawn.log_probability - self.target_entropy).detach()
-        temperature = self.log_alpha.exp()[batch.task if self.sac.temperature_per_task else 0]
+        temperature = self.log_alpha.exp()[batch.task if self.settings.temperature_per_task else 0]
         temperature_loss = (temperature * surplus).mean()  # eq. 18
         self.optimisers["temperature"].minimise(self.temperature_weight * temperature_loss)
 
@@ -164,7 +160,7 @@ class SoftActorCritic:
         drawn = self._sample(self.actor(following))
         least: Tensor = self.targets(following, drawn.action).amin(0)
         value = least - alpha * drawn.log_probability
-        return reward + self.sac.discount * (1 - terminated) * value
+        return reward + self.settings.discount * (1 - terminated) * value
 
     def _codes(self) -> Tensor | None:
         return None if self.task_encoder is None else self.task_encoder()
@@ -174,11 +170,11 @@ class SoftActorCritic:
 
     def _sample(self, output: Tensor) -> squashed_gaussian.Sample:
         noise = torch.randn(len(output), self.problem.action_size, generator=self.noise, device=self.device)
-        return squashed_gaussian.sample(output, noise, *self.sac.log_std_range)
+        return squashed_gaussian.sample(output, noise, *self.settings.log_std_range)
 
     def _adam(self, parameters: Iterable[nn.Parameter], rate: float) -> Adam:
-        first, second = self.sac.adam_betas
-        return Adam(parameters, rate, first, second, self.sac.adam_epsilon)
+        first, second = self.settings.adam_betas
+        return Adam(parameters, rate, first, second, self.settings.adam_epsilon)
 
     # What the loop asks
 
@@ -191,8 +187,8 @@ class SoftActorCritic:
         if not self.meters.finite():
             return "a loss is not finite"
         largest = self.meters.largest("critic_loss")
-        if largest > self.sac.critic_loss_limit:
-            return f"the critic loss reached {largest:.3g}, above {self.sac.critic_loss_limit:.3g}"
+        if largest > self.settings.critic_loss_limit:
+            return f"the critic loss reached {largest:.3g}, above {self.settings.critic_loss_limit:.3g}"
         return None
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
