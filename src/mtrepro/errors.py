@@ -25,7 +25,7 @@ class StateError(MtreproError):
 
 
 class LeaseError(MtreproError):
-    """Another trainer holds this run."""
+    """Another trainer holds this run, or other runs every GPU."""
 
     status = 73
 

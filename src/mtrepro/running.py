@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from mtrepro import provenance
+from mtrepro import gpus, provenance
 from mtrepro.accepting import same_results
 from mtrepro.engine import checkpoint
 from mtrepro.engine.files import write_atomically
@@ -66,8 +66,10 @@ def train(path: Path, options: Options, stop: StopRequest) -> int:
         state_folder = folder.parent / ".state" / specification.run_name()
         patience = (lambda: not stop) if options.wait else None
         lease = Lease(state_folder, reporter.say, patience)
+        one_gpu = gpus.one_of_them(options.threads, reporter.say, patience)
         try:
-            return _Running(specification, folder, state_folder, options, reporter, lease, stop, started_by).run()
+            with contextlib.nullcontext() if options.device == "cpu" else one_gpu:
+                return _Running(specification, folder, state_folder, options, reporter, lease, stop, started_by).run()
         finally:
             lease.release()
 

@@ -1,0 +1,116 @@
+"""The GPUs of a machine without a scheduler: each training job takes one for itself, and its share of the cores.
+
+Snakemake counts GPUs and gives none of them to anybody: two jobs at once would both use the first. Here a job holds the
+lock of the GPU that it uses, which the system drops when the job dies, however it dies. Under Slurm the scheduler has
+chosen already.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO
+
+from mtrepro.errors import LeaseError
+
+LIST = ("nvidia-smi", "--query-gpu=uuid", "--format=csv,noheader")
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+
+
+def found() -> list[str]:
+    """The identifiers of this machine's GPUs; none where the driver's `nvidia-smi` is missing or fails."""
+    try:
+        answer = subprocess.run(LIST, capture_output=True, text=True, check=True, timeout=60)
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return [line.strip() for line in answer.stdout.splitlines() if line.strip()]
+
+
+def usable() -> list[str]:
+    """Those that CUDA_VISIBLE_DEVICES lets a process see; as in CUDA, the first unknown name ends the list."""
+    gpus, chosen = found(), os.environ.get(VISIBLE)
+    if chosen is None:
+        return gpus
+    known = {**{str(number): gpu for number, gpu in enumerate(gpus)}, **{gpu: gpu for gpu in gpus}}
+    seen: list[str] = []
+    for name in chosen.split(","):
+        if name.strip() not in known:
+            break
+        seen.append(known[name.strip()])
+    return seen
+
+
+@contextlib.contextmanager
+def one_of_them(threads: int, say: Callable[[str], None], patience: Callable[[], bool] | None = None) -> Iterator[None]:
+    """Within it this process sees one GPU that no other job of this user holds; must come before CUDA starts.
+
+    It keeps to its share of the cores, too, where that is enough for its `threads`: of four GPUs a fourth. Where there
+    is no GPU, or Slurm has chosen, nothing happens.
+
+    Args:
+        patience: asked again and again while all are held; the job leaves when it says no, or at once where
+            there is none.
+
+    Raises:
+        LeaseError: all are held.
+    """
+    gpus = [] if "SLURM_JOB_ID" in os.environ else usable()
+    if not gpus:
+        yield
+        return
+    gpu, lock = _take(gpus, say, patience)
+    before = {VISIBLE: os.environ.get(VISIBLE)}, os.sched_getaffinity(0)
+    os.environ[VISIBLE] = gpu
+    share = _share(gpu, sorted(before[1]))
+    if len(share) >= threads:
+        os.sched_setaffinity(0, share)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before[1])
+        _restore(before[0])
+        lock.close()
+
+
+def _take(gpus: list[str], say: Callable[[str], None], patience: Callable[[], bool] | None) -> tuple[str, IO[str]]:
+    folder = Path(tempfile.gettempdir()) / f"mtrepro-gpus-{os.getuid()}"
+    folder.mkdir(exist_ok=True)
+    told = False
+    while True:
+        for gpu in gpus:
+            lock = (folder / f"{gpu}.lock").open("a")
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                lock.close()
+                continue
+            return gpu, lock
+        if patience is None or not patience():
+            raise LeaseError(
+                f"other runs hold every GPU here ({len(gpus)})\n"
+                "  wait for one of them, end one, or train with --device cpu"
+            )
+        if not told:
+            say(f"other runs hold every GPU here ({len(gpus)}): waiting until one is free")
+            told = True
+        time.sleep(1.0)
+
+
+def _share(gpu: str, cores: list[int]) -> list[int]:
+    gpus = found()
+    place, count = gpus.index(gpu), len(gpus)
+    return cores[place * len(cores) // count : (place + 1) * len(cores) // count]
+
+
+def _restore(before: dict[str, str | None]) -> None:
+    for name, value in before.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
