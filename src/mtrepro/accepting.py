@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import json
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field
 
@@ -16,6 +17,7 @@ from mtrepro import validation
 from mtrepro.engine.files import write_atomically
 from mtrepro.errors import SpecificationError
 from mtrepro.paths import root, shown
+from mtrepro.results import RESULT_FILES
 from mtrepro.source import run_source
 from mtrepro.specification import Strict
 from mtrepro.study import load_study
@@ -64,12 +66,27 @@ def accept_study(path: Path, reason: str) -> None:
 
 def recorded_source(folder: Path) -> str | None:
     """The source digest in a run's run.json; None where there is none that can be read."""
+    digest = _record_of(folder).get("source_digest")
+    return digest if isinstance(digest, str) else None
+
+
+def is_finished(folder: Path, specification_digest: str, source_digest: str) -> bool:
+    """Whether a run's result files are there, of this specification and of code that counts as this one.
+
+    It need not be repeated then, and what its state folder holds is not needed.
+    """
+    then = recorded_source(folder)
+    if then is None or _record_of(folder).get("specification_digest") != specification_digest:
+        return False
+    return same_results(then, source_digest) and all((folder / name).exists() for name in RESULT_FILES)
+
+
+def _record_of(folder: Path) -> dict[str, Any]:
     try:
         record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return None
-    digest = record.get("source_digest") if isinstance(record, dict) else None
-    return digest if isinstance(digest, str) else None
+        return {}
+    return record if isinstance(record, dict) else {}
 
 
 def _record(new: list[Acceptance]) -> None:

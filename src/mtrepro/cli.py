@@ -92,6 +92,31 @@ def train(
 
 
 @app.command()
+def status(
+    study: StudyFile,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="look again every few seconds, until all runs are over")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON for other programs")] = False,
+) -> None:
+    """Show how every run of a study stands, from the files alone; works while others train, from any machine."""
+    from mtrepro.status_table import print_status
+
+    print_status(study, watch, as_json)
+
+
+@app.command()
+def clean(
+    study: StudyFile,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="free nothing; say what would be freed")] = False,
+) -> None:
+    """Free the checkpoints of a study's finished runs and those that edited code left behind; says how much."""
+    from mtrepro.cleaning import print_cleaned
+
+    print_cleaned(study, dry_run)
+
+
+@app.command()
 def manifest(study: StudyFile, output: Output) -> None:
     """Write the manifest of a study: every run that its tables expect."""
     from mtrepro.manifest import write_manifest

@@ -6,6 +6,8 @@ so that the next one can see that it is dead, and go on.
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import json
 import os
 import socket
@@ -41,3 +43,17 @@ def clear_dead_heads_lock() -> bool:
     for lock in locks:
         lock.unlink(missing_ok=True)
     return True
+
+
+def awaited() -> frozenset[str]:
+    """The outputs of jobs that Snakemake started and has not noted as finished, relative to the checkout.
+
+    Where their head is dead, the next one deletes them and makes them again. Snakemake keeps a file for each, whose
+    name is the output's in base 64; a long one is cut into folders that begin with @.
+    """
+    folder, found = root() / ".snakemake" / "incomplete", set()
+    for path in folder.rglob("*"):
+        name = "".join(part.removeprefix("@") for part in path.relative_to(folder).parts)
+        with contextlib.suppress(ValueError):
+            found.add(base64.urlsafe_b64decode(name).decode())
+    return frozenset(found)

@@ -18,15 +18,16 @@ from typing import Any
 import torch
 
 from mtrepro import gpus, provenance
-from mtrepro.accepting import same_results
+from mtrepro.accepting import is_finished
 from mtrepro.engine import checkpoint
 from mtrepro.engine.files import write_atomically
 from mtrepro.engine.lease import Lease
 from mtrepro.engine.processes import ancestors
 from mtrepro.engine.signals import StopRequest
 from mtrepro.errors import MtreproError, OutputError, StateError
-from mtrepro.paths import shown
-from mtrepro.results import RESULT_FILES, write_results
+from mtrepro.paths import STATES_OF_CODE, checkpoint_folder, shown, state_folder
+from mtrepro.results import write_results
+from mtrepro.room import need_room
 from mtrepro.source import run_source
 from mtrepro.specification import Specification, load_specification
 from mtrepro.terminal import Reporter
@@ -63,13 +64,13 @@ def train(path: Path, options: Options, stop: StopRequest) -> int:
     if not os.access(folder, os.W_OK):
         raise OutputError(f"{shown(folder)}: cannot be written, and the results belong there\n  mend the permission")
     with Reporter(options.log, options.label or specification.run_name()) as reporter:
-        state_folder = folder.parent / ".state" / specification.run_name()
+        state = state_folder(folder.parent, specification.run_name())
         patience = (lambda: not stop) if options.wait else None
-        lease = Lease(state_folder, reporter.say, patience)
+        lease = Lease(state, reporter.say, patience)
         one_gpu = gpus.one_of_them(options.threads, reporter.say, patience)
         try:
             with contextlib.nullcontext() if options.device == "cpu" else one_gpu:
-                return _Running(specification, folder, state_folder, options, reporter, lease, stop, started_by).run()
+                return _Running(specification, folder, state, options, reporter, lease, stop, started_by).run()
         finally:
             lease.release()
 
@@ -81,7 +82,7 @@ class _Running:
         self,
         specification: Specification,
         folder: Path,
-        state_folder: Path,
+        state: Path,
         options: Options,
         reporter: Reporter,
         lease: Lease,
@@ -91,8 +92,8 @@ class _Running:
         self.specification, self.folder, self.options = specification, folder, options
         self.reporter, self.lease, self.stop = reporter, lease, stop
         self.source = run_source(specification.method, specification.benchmark["family"])
-        self.state_folder = state_folder
-        self.checkpoints = state_folder / f"source-{self.source.digest()[:16]}"
+        self.state_folder = state
+        self.checkpoints = checkpoint_folder(state, self.source.digest())
         self.device = _device(options.device)
         self.started_by = started_by
         self.provenance = provenance.collect()  # now: what is committed while a run trains did not make it
@@ -114,6 +115,7 @@ class _Running:
         trainer = self.trainer = Trainer(self.specification, self.device, self.options.workers)
         try:
             self._resume(trainer)
+            need_room(self.checkpoints, trainer.state(), trainer.method, self.specification.budget - trainer.step)
             self.reporter.begin(trainer.step, self.specification.budget)
             try:
                 trainer.run(self)
@@ -129,18 +131,12 @@ class _Running:
 
     def _drop_checkpoints(self) -> None:
         with contextlib.suppress(OSError):
-            for folder in self.state_folder.glob("source-*"):
+            for folder in self.state_folder.glob(STATES_OF_CODE):
                 shutil.rmtree(folder)
             (self.state_folder / "progress.json").unlink(missing_ok=True)
 
     def _already_done(self) -> bool:
-        try:
-            record = json.loads((self.folder / "run.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return False
-        same_run = record.get("specification_digest") == self.specification.digest()
-        same_code = same_results(str(record.get("source_digest")), self.source.digest())
-        return same_run and same_code and all((self.folder / name).exists() for name in RESULT_FILES)
+        return is_finished(self.folder, self.specification.digest(), self.source.digest())
 
     # The monitor
 
@@ -225,7 +221,7 @@ class _Running:
 
     def _explain_fresh_start(self) -> None:
         """Where only state of other code is there, say so: it is never resumed."""
-        for other in sorted(self.state_folder.glob("source-*")):
+        for other in sorted(self.state_folder.glob(STATES_OF_CODE)):
             if other != self.checkpoints and (state := checkpoint.load(other, self.reporter.say)):
                 changed = ", ".join(self.source.differences(state["source"])) or "unknown"
                 self.reporter.say(

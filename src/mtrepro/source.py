@@ -21,6 +21,7 @@ from mtrepro.errors import SpecificationError
 from mtrepro.paths import PACKAGE, shown
 
 ALWAYS = ("numpy", "torch")  # packages that every run's numbers come from
+NOT_INSTALLED = "not installed"  # the version of a package that is not there
 ONLY_WORDS = {"mtrepro.errors", "mtrepro.paths", "mtrepro.validation"}  # they refuse and explain; no number passes them
 
 
@@ -151,4 +152,4 @@ def _version(package: str) -> str:
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
-        return "not installed"
+        return NOT_INSTALLED

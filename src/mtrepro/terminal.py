@@ -88,3 +88,13 @@ def duration(seconds: float) -> str:
     if seconds < 3600:
         return f"{int(seconds) // 60}:{int(seconds) % 60:02d} min"
     return f"{int(seconds) // 3600}:{int(seconds) % 3600 // 60:02d} h"
+
+
+def size(count: int) -> str:
+    """Bytes as a person reads them: 512 bytes, 12 kB, 351 MB, 1.2 GB; a kB is 1,000 bytes."""
+    if count < 1000:
+        return f"{count} bytes"
+    for unit, bytes_of_it in (("kB", 1e3), ("MB", 1e6)):
+        if count < 999.5 * bytes_of_it:
+            return f"{count / bytes_of_it:.{0 if count >= 9.95 * bytes_of_it else 1}f} {unit}"
+    return f"{count / 1e9:.1f} GB"

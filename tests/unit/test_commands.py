@@ -36,6 +36,8 @@ def test_every_command_has_a_help_line() -> None:
     assert said.returncode == 0
     for command in (
         "plan",
+        "status",
+        "clean",
         "specify",
         "train",
         "manifest",

@@ -18,6 +18,7 @@ from typing import Any
 from mtrepro.engine.files import write_atomically
 from mtrepro.errors import LeaseError, OutputError
 
+FILE, LOCK = "lease.json", "lease.lock"  # in a run's state folder
 BEAT_SECONDS = 10.0  # between two heartbeats
 STALE_SECONDS = 90.0  # a heartbeat of another machine that stood still for so long is that of a dead process
 
@@ -39,12 +40,12 @@ class Lease:
     ) -> None:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._lock = (folder / "lease.lock").open("a")
+            self._lock = (folder / LOCK).open("a")
         except OSError as error:
             raise OutputError(
                 f"{folder}: cannot be written: {error.strerror}\n  choose a folder you may write to"
             ) from None
-        self._folder, self._file = folder, folder / "lease.json"
+        self._folder, self._file = folder, folder / FILE
         self._me = {"host": socket.gethostname(), "process": os.getpid()}
         self._beaten: float | None = None
         self._take_lock(say, patience)
