@@ -1,4 +1,4 @@
-"""Checks that no other tool makes: the lock fits pyproject.toml and has no address; no file or function is too long.
+"""Checks that no other tool makes: locks are whole and fit pyproject.toml; no file or function is too long.
 
 Usage: python tools/check_repository.py, from the root of the checkout. Needs no network.
 """
@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
+
+from mtrepro.lock import normalised, read_lock
 
 FILE_LINES, FUNCTION_LINES = 300, 50
 CODE = ("src", "tests", "tools", "workflow")
@@ -29,26 +30,32 @@ def main() -> int:
 
 
 def lock_mistakes() -> Iterator[str]:
-    """Requirements that requirements.lock does not meet; lines in it without a hash, or with an address."""
-    text = Path("requirements.lock").read_text(encoding="utf-8")
-    if "://" in text:
-        yield "requirements.lock: holds an address; `make lock` writes none"
-    entries = re.split(r"\n(?=\S)", text)
-    locked: dict[str, str] = {}
-    for entry in entries:
-        found = re.match(r"([\w.-]+)(?:\[[^]]*\])?==([^\s;\\]+)", entry)
-        if found is None:
-            continue
-        locked[canonicalize_name(found[1])] = found[2]
-        if "--hash=sha256:" not in entry:
-            yield f"requirements.lock: {found[1]} has no hash; run `make lock`"
+    """Lines of a lock that are not pinned with hashes, and what pyproject.toml asks for and requirements.lock lacks."""
+    lock = read_lock(Path("requirements.lock"))
+    for mistake in (*lock.mistakes, *read_lock(Path("tools/uv.txt")).mistakes):
+        yield f"{mistake}; run `make lock`"
     project = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))
     groups = [project["build-system"]["requires"], project["project"]["dependencies"]]
     groups.extend(project["project"]["optional-dependencies"].values())
     for requirement in map(Requirement, sorted({text for group in groups for text in group})):
-        version = locked.get(canonicalize_name(requirement.name))
-        if version is None or version not in requirement.specifier:
-            yield f"requirements.lock: {version or 'nothing'} for `{requirement}` of pyproject.toml; run `make lock`"
+        version = lock.versions.get(normalised(requirement.name))
+        if version is None:
+            yield f"requirements.lock: nothing for `{requirement}` of pyproject.toml; run `make lock`"
+        elif not requirement.specifier.contains(version, prereleases=True):
+            yield f"requirements.lock: {version} is outside `{requirement}` of pyproject.toml; run `make lock`"
+    yield from group_mistakes(project.get("dependency-groups", {}), lock.versions)
+
+
+def group_mistakes(groups: dict[str, list[str]], locked: dict[str, str]) -> Iterator[str]:
+    """What of a dependency group, which no lock covers, is not one version; or is another one than a lock has."""
+    for name, texts in groups.items():
+        for requirement in map(Requirement, texts):
+            where = f"pyproject.toml: dependency-groups.{name}: `{requirement}`"
+            version = locked.get(normalised(requirement.name))
+            if not re.fullmatch(r"==[^*,]+", str(requirement.specifier)):
+                yield f"{where} is not pinned; write name==version, because no lock covers the groups"
+            elif version is not None and version not in requirement.specifier:
+                yield f"{where}, but requirements.lock has {version}; let them be the same"
 
 
 def size_mistakes() -> Iterator[str]:

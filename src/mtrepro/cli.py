@@ -197,6 +197,26 @@ def embed(
 
 
 @app.command()
+def doctor(
+    quick: Annotated[bool, typer.Option("--quick", help="replay a tenth of the golden trajectories")] = False,
+    lock: Annotated[
+        Path | None, typer.Option(help="lock to compare with; else MTREPRO_LOCK, else requirements.lock")
+    ] = None,
+    record: Annotated[
+        str | None, typer.Option(metavar="FAMILY", help="check nothing; record this family's golden trajectories")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="with --record: replace trajectories that changed")] = False,
+) -> int:
+    """Say what this machine has and whether each simulator still gives what it gave; see docs/doctor.md."""
+    from mtrepro.doctor import examine, record_family
+
+    if record is None:
+        return examine(lock, quick)
+    record_family(record, force)
+    return 0
+
+
+@app.command()
 def docs(check: Annotated[bool, typer.Option(help="change nothing; fail where a file is not current")] = False) -> None:
     """Write the JSON Schemas in config/schemas/ and the parameter tables in docs/ from the types that validate."""
     from mtrepro.documenting import write_documents

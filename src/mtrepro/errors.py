@@ -36,5 +36,6 @@ class OutputError(MtreproError):
     status = 74
 
 
+PROBLEMS_FOUND = 4  # `mtrepro doctor` has something to mend
 SAVED_ON_TERMINATE = 75  # SIGTERM or SIGUSR1: saved; start the same command again
 SAVED_ON_INTERRUPT = 76  # SIGINT: saved; start the same command again

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, Self
@@ -54,7 +55,8 @@ class Arm(Strict):
     settings: dict[str, Any] = Field({}, description="settings of the method that differ from its defaults")
 
 
-ArmName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]  # used in paths and commands
+FOLDER = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
+ArmName = Annotated[str, StringConstraints(pattern=rf"^{FOLDER}$")]  # used in paths and commands
 
 
 class BenchmarkChoice(Strict):
@@ -126,8 +128,14 @@ class Study(Strict):
     @classmethod
     def _inside_results(cls, value: str) -> str:
         path = PurePosixPath(value)
-        if path.is_absolute() or ".." in path.parts or path.parts[:1] != ("results",) or len(path.parts) < 2:
+        if path.parts[:1] != ("results",) or len(path.parts) < 2:
             raise ValueError(f"{value!r} is not a folder inside results/, such as results/runs")
+        for part in path.parts[1:]:
+            if not re.fullmatch(FOLDER, part):  # the rules put it into paths and commands; `..` would lead out
+                raise ValueError(
+                    f"{value!r} is not a folder inside results/, such as results/runs: a part of it is {part!r};\n"
+                    "  letters, digits, dots, dashes and underscores are allowed, with a letter or digit first"
+                )
         if path.parts[1] == "released":
             raise ValueError("results/released/ is written by `mtrepro release` alone")
         return str(path)

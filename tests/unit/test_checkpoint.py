@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from mtrepro.engine import checkpoint
-from mtrepro.errors import OutputError
+from mtrepro.errors import OutputError, StateError
 
 
 def load(folder: Path) -> tuple[Any, list[str]]:
@@ -40,6 +40,7 @@ _leaf = (
 _key = st.text(max_size=5) | st.integers(0, 9)
 
 
+@settings(deadline=None)  # a busy machine is slow, not wrong
 @given(st.dictionaries(_key, st.recursive(_leaf, lambda inner: st.lists(inner, max_size=3), max_leaves=6), max_size=4))
 def test_a_state_comes_back_as_it_went_in(tmp_path_factory: pytest.TempPathFactory, state: dict[Any, Any]) -> None:
     folder = tmp_path_factory.mktemp("state")
@@ -108,20 +109,46 @@ def test_a_folder_that_cannot_be_made_says_so(tmp_path: Path) -> None:
 
 
 class _Evil:
+    def __init__(self, command: list[str]) -> None:
+        self.command = command
+
     def __reduce__(self) -> Any:
-        return subprocess.check_call, (["touch", "/tmp/mtrepro-evil"],)
+        return subprocess.check_call, (self.command,)
 
 
-def test_a_checkpoint_that_carries_code_is_not_executed(tmp_path: Path) -> None:
-    path = tmp_path / "evil.pt"
-    torch.save({"state": _Evil()}, path)
-    digest = checkpoint._digest_of(path)
-    path.rename(tmp_path / f"000000000001-{digest}.pt")
-    with pytest.raises(pickle.UnpicklingError, match="Weights only load failed"):
+def disguise(path: Path) -> Path:
+    """Give a file the name under which its content counts as sound."""
+    return path.rename(path.with_name(f"000000000001-{checkpoint._digest_of(path)}.pt"))
+
+
+@pytest.mark.parametrize("wrapped", [True, False], ids=["in torch's format", "a bare pickle"])
+def test_a_checkpoint_that_carries_code_is_refused_in_our_words_and_not_executed(tmp_path: Path, wrapped: bool) -> None:
+    path, trace = tmp_path / "evil.pt", tmp_path / "executed"
+    state = {"state": _Evil(["touch", str(trace)])}
+    if wrapped:
+        torch.save(state, path)
+    else:
+        path.write_bytes(pickle.dumps(state, protocol=2))
+    path = disguise(path)
+    with pytest.raises(StateError) as caught:
+        load(tmp_path)
+    first, second, third = str(caught.value).splitlines()
+    assert first == f"{path}: refused: it holds something else than tensors, numbers, strings and containers"
+    assert second.startswith("  nothing of it was executed") and "check_call" in second
+    assert third.endswith("remove it to start the run afresh") and caught.value.status == 3
+    assert not trace.exists()
+    torch.load(path, weights_only=False) if wrapped else pickle.loads(path.read_bytes())
+    assert trace.exists(), "the file is a working attack where it is loaded carelessly"
+
+
+def test_a_file_that_is_none_of_torchs_is_refused_too(tmp_path: Path) -> None:
+    (tmp_path / "text.pt").write_text("not a checkpoint")
+    disguise(tmp_path / "text.pt")
+    with pytest.raises(StateError, match="refused: it holds something else"):
         load(tmp_path)
 
 
 def test_what_is_no_data_is_refused_when_saved(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="_Evil cannot be stored in a checkpoint"):
-        checkpoint.save(tmp_path, 1, {"state": _Evil()})
+        checkpoint.save(tmp_path, 1, {"state": _Evil([])})
     assert load(tmp_path) == (None, [])

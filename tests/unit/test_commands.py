@@ -46,6 +46,7 @@ def test_every_command_has_a_help_line() -> None:
         "figures",
         "show",
         "release",
+        "doctor",
         "docs",
     ):
         line = next(line for line in said.stdout.splitlines() if f" {command} " in line)
@@ -65,6 +66,7 @@ def test_every_command_has_a_help_line() -> None:
         (("accept", "config/demo.yaml", "--reason", " "), 2, "--reason must say why"),
         (("plan", "config/latin.yaml"), 2, "config/latin.yaml: not UTF-8 text (byte 10)"),
         (("plan", "config/keys.yaml"), 2, "config/keys.yaml:1:3: a key must be a word"),
+        (("doctor", "--record", "toi"), 2, "unknown benchmark family 'toi'"),
         (("plann", "x"), 2, "No such command 'plann'"),
     ],
 )

@@ -10,9 +10,9 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, StringConstraints
 
 from mtrepro.analysis.evaluation import Evaluation, read_evaluation
 from mtrepro.errors import MtreproError
@@ -20,6 +20,8 @@ from mtrepro.paths import shown
 from mtrepro.validation import validate
 
 KNOWN_SCHEMA_VERSION = 1
+# Of an arm or a run: a part of a path. A manifest may be a stranger's, and must not lead out of the study's folder.
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 
 
 class Record(BaseModel):
@@ -32,7 +34,7 @@ class ExpectedRun(Record):
     """A run that the study asks for."""
 
     seed: int
-    run: str
+    run: Name
     specification_digest: str
 
 
@@ -45,7 +47,7 @@ class ExpectedEvaluation(Record):
 class ExpectedArm(Record):
     """An arm as the manifest lists it."""
 
-    arm: str
+    arm: Name
     label: str
     reference: bool = False
     method: str
@@ -94,7 +96,7 @@ class Manifest(Record):
     schema_version: int
     study: str
     title: str
-    runs_folder: str
+    runs_folder: Literal["..", "runs"]  # of a study in work, of a released one
     budget: int
     note: str = ""
     benchmark: dict[str, Any]
@@ -179,13 +181,22 @@ def load_study_runs(study_folder: Path) -> StudyRuns:
             f"{shown(path)}: there is no manifest, so nobody knows which runs to expect\n"
             f"  write it with `mtrepro manifest STUDY_YAML --output {shown(path)}`"
         )
-    manifest = validate(Manifest, _read_json(path), shown(path))
+    manifest = read_manifest(path)
     folder = study_folder / manifest.runs_folder
     arms = (Arm(arm, tuple(_read_run(folder, manifest, arm, run) for run in arm.runs)) for arm in manifest.arms)
     study = StudyRuns(manifest, tuple(arms))
     for arm in study.arms:
         _check_metrics(folder, arm, study.metrics)
     return study
+
+
+def read_manifest(path: Path) -> Manifest:
+    """A manifest.json.
+
+    Raises:
+        MtreproError: it is malformed, or a name in it could lead out of the study's folder.
+    """
+    return validate(Manifest, _read_json(path), shown(path))
 
 
 def _read_run(folder: Path, manifest: Manifest, arm: ExpectedArm, expected: ExpectedRun) -> Run:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections import defaultdict
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
+from mtrepro.analysis.load import read_manifest
 from mtrepro.errors import MtreproError
 
 
@@ -18,20 +18,20 @@ def write_events(study_folder: Path, output: Path) -> None:
     """Write one folder of events for each finished run: `<arm>/seed-<seed>`.
 
     Raises:
-        MtreproError: the folder has no manifest, or none of its runs is finished.
+        MtreproError: the folder has no manifest or a malformed one, or none of its runs is finished.
     """
     path = study_folder / "manifest.json"
     if not path.exists():
         raise MtreproError(
             f"{path}: there is no such file\n  name the folder of a study, such as results/released/closing"
         )
-    manifest = json.loads(path.read_text(encoding="utf-8"))
+    manifest = read_manifest(path)
     written = 0
-    for arm in manifest["arms"]:
-        for run in arm["runs"]:
-            folder = study_folder / manifest["runs_folder"] / run["run"]
+    for arm in manifest.arms:
+        for run in arm.runs:
+            folder = study_folder / manifest.runs_folder / run.run
             if (folder / "run.json").exists():
-                _write_run(folder, output / arm["arm"] / f"seed-{run['seed']}")
+                _write_run(folder, output / arm.arm / f"seed-{run.seed}")
                 written += 1
     if not written:
         raise MtreproError(f"{study_folder}: none of its runs is finished yet")

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, cast
@@ -19,7 +20,7 @@ from typing import IO, Any, cast
 import numpy as np
 import torch
 
-from mtrepro.errors import OutputError
+from mtrepro.errors import OutputError, StateError
 
 KEPT = 2  # the newest and the one before it
 _READ_BYTES = 1 << 20
@@ -64,14 +65,29 @@ def load(folder: Path, warn: Callable[[str], None]) -> dict[str, Any] | None:
     """The newest sound checkpoint in `folder`, or None where there is none.
 
     A damaged file is passed over with a word to `warn`.
+
+    Raises:
+        StateError: a file is whole, but holds something else than data. Nothing of it was executed.
     """
     for path in _newest_first(folder):
         if _digest_of(path) != path.stem.partition("-")[2]:
             warn(f"{path}: damaged (its content is not what was written); falling back to the checkpoint before it")
             continue
-        state: dict[str, Any] = to_arrays(torch.load(path, map_location="cpu", weights_only=True))
-        return state
+        return _read(path)
     return None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        state: dict[str, Any] = to_arrays(torch.load(path, map_location="cpu", weights_only=True))
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:  # of torch's loader: code, or no file of torch's
+        reason = next((line for line in str(error).splitlines() if "GLOBAL" in line or "Unsupported" in line), "")
+        raise StateError(
+            f"{path}: refused: it holds something else than tensors, numbers, strings and containers\n"
+            f"  nothing of it was executed{f' ({reason.strip()})' if reason else ''}\n"
+            "  mtrepro writes no such file: find out where it comes from, and remove it to start the run afresh"
+        ) from error
+    return state
 
 
 def _newest_first(folder: Path) -> list[Path]:
