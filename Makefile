@@ -1,11 +1,11 @@
 # Each target is a line of shell that can be pasted; the paths are relative to the checkout. `make` alone lists them.
 # What a target runs comes from .venv, which `make setup` makes.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
-.PHONY: help setup demo demo-all test lint lock bench picture
+.PHONY: help setup demo demo-all test lint lock containers cluster-test bench picture
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
 
 setup: ## .venv with exactly what requirements.lock names; quick when nothing changed
 	@tools/setup
@@ -22,8 +22,14 @@ test: setup ## every test
 lint: setup ## style, types, workflow, and whether everything generated is current
 	tools/lint
 
-lock: setup ## rewrite requirements.lock from pyproject.toml: versions and hashes, no addresses
+lock: setup ## rewrite requirements.lock and the images' locks: versions and hashes, no addresses
 	tools/lock
+
+containers: setup ## build both Apptainer images; BASE=local where no image registry is reachable
+	python tools/build_images.py --base $(or $(BASE),registry)
+
+cluster-test: setup ## real Slurm, real Apptainer, runs disturbed in every way; needs root on Debian
+	MTREPRO_CLUSTER_TESTS=1 pytest tests/cluster -p no:cacheprovider -rs --durations=0
 
 bench: setup ## print how fast it is here, beside stock Gymnasium
 	python -m tests.bench

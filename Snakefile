@@ -83,7 +83,7 @@ localrules:
 
 onstart:
     note_head()
-    need_images(workflow.deployment_settings.deployment_method)
+    need_images(DEPLOYMENT)
 
 
 onerror:

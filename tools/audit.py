@@ -1,8 +1,9 @@
 """Ask the OSV database for known vulnerabilities of every version in requirements.lock and tools/uv.txt.
 
-Usage: python tools/audit.py [--strict], from the root of the checkout. One request, and no package that would itself have
-to be locked. Where the service cannot be reached it prints `audit: skipped`: lint works without a network. It leaves with
-1 under `--strict` alone: a vulnerability that became known overnight must be seen, and is no fault of the change at hand.
+Usage: python tools/audit.py [--strict], from the root of the checkout. One request, and no package that would itself
+have to be locked. Where the service cannot be reached it prints `audit: skipped`: lint works without a network.
+
+It leaves with 1 under `--strict` alone: what became known overnight must be seen, and is no fault of the change at hand.
 
 A known vulnerability that does not concern mtrepro is accepted by name and with a reason in pyproject.toml:
 

@@ -25,6 +25,11 @@ def note_head() -> None:
     write_atomically(root() / HEAD, json.dumps(head) + "\n")
 
 
+def submit_through_ours() -> None:
+    """Put workflow/bin first on the PATH: its `sbatch` takes over the jobs that a killed head left in the queue."""
+    os.environ["PATH"] = os.pathsep.join([str(root() / "workflow" / "bin"), os.environ["PATH"]])
+
+
 def clear_dead_heads_lock() -> bool:
     """Remove Snakemake's lock if the head that noted itself is proven dead; says whether there was one.
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from mtrepro import images
 from mtrepro.paths import root
 
 
@@ -31,9 +32,10 @@ def collect() -> dict[str, Any]:
         "dirty": _dirty(),
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in _PACKAGES},
-        "hardware": {"processor": _processor(), "cores": os.cpu_count(), "gpu": _gpu()},
+        "hardware": _hardware(),
         "system": platform.platform(),
-        "container": os.environ.get("MTREPRO_CONTAINER") or os.environ.get("APPTAINER_NAME"),
+        "container": images.container(),
+        "job": os.environ.get("SLURM_JOB_ID"),
     }
 
 
@@ -62,6 +64,11 @@ def _version(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+def _hardware() -> dict[str, Any]:
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")  # which of the machine's GPUs the scheduler gave
+    return {"processor": _processor(), "cores": os.cpu_count(), "gpu": _gpu(), "visible_gpus": visible}
 
 
 def _processor() -> str:

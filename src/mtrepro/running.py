@@ -116,6 +116,7 @@ class _Running:
         try:
             self._resume(trainer)
             need_room(self.checkpoints, trainer.state(), trainer.method, self.specification.budget - trainer.step)
+            checkpoint.rehearse()
             self.reporter.begin(trainer.step, self.specification.budget)
             try:
                 trainer.run(self)

@@ -12,7 +12,7 @@ import functools
 import hashlib
 import importlib.metadata
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,10 @@ class Source:
         """One SHA-256 over all of it."""
         text = json.dumps([self.modules, self.packages], sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
+
+    def installed(self, packages: Mapping[str, str]) -> Source:
+        """The same code where `packages` are what is installed, such as in an image."""
+        return Source(self.modules, {name: packages.get(name, NOT_INSTALLED) for name in self.packages})
 
     def differences(self, other: dict[str, Any]) -> list[str]:
         """The modules and packages in which `other` (as stored by `as_dict`) is not this one."""

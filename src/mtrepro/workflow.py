@@ -5,12 +5,10 @@ Importing this module must not import torch, pandas or matplotlib: a dry run of 
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import os
-import shutil
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,24 +21,20 @@ from mtrepro.paths import root, shown
 from mtrepro.source import module_digest, run_source
 from mtrepro.study import ResolvedStudy, Run, load_study
 
-__all__ = ["DEMO", "Study", "chosen_study", "image", "list_released", "module_digest", "report_file"]
+__all__ = ["DEMO", "Study", "chosen_study", "list_released", "module_digest", "report_file"]
 
 DEMO = "config/demo.yaml"
-IMAGES = ("train", "analysis")
 RELEASED_HEAD = """\
 # The released studies; dvc.yaml makes one set of stages for each. `mtrepro release` writes this.
 """
-NO_APPTAINER = """\
-this profile runs every job in a container, and no `apptainer` is on the PATH
-  to get it: your cluster's `module load apptainer`, or https://apptainer.org/docs/admin/main/installation.html
-  to plan without it: `snakemake --profile workflow/profiles/local -n` or `mtrepro plan {study}`"""
 
 
 class Study:
     """A study as the rules see it. `run` is always a run's name, which is also the name of its folder."""
 
-    def __init__(self, resolved: ResolvedStudy) -> None:
+    def __init__(self, resolved: ResolvedStudy, packages: Mapping[str, str] | None = None) -> None:
         self._resolved = resolved
+        self._packages = packages
         self._runs: dict[str, Run] = {run.name: run for run in resolved.runs}
         self._resources = resolved.study.resources
         self.name: str = resolved.study.study
@@ -49,13 +43,13 @@ class Study:
         self.folder: str = resolved.folder.as_posix()
 
     @classmethod
-    def load(cls, path: str) -> Study:
-        """Read, check and resolve a study.
+    def load(cls, path: str, packages: Mapping[str, str] | None = None) -> Study:
+        """Read, check and resolve a study; `packages` are those of the image that it trains in, None for none.
 
         Raises:
             MtreproError: anything in it cannot be meant as written.
         """
-        return cls(load_study(Path(path)))
+        return cls(load_study(Path(path)), packages)
 
     @property
     def runs(self) -> list[str]:
@@ -110,10 +104,12 @@ class Study:
         """The code that the run depends on; an edit that `mtrepro accept` called harmless does not change it.
 
         A finished run answers with the digest that it really had, as long as that counts as today's code: the job's
-        param is then what it was when the job ran.
+        param is then what it was when the job ran. The packages in it are those of the image where there is one, so
+        that other versions repeat a run, and the same versions inside or outside of an image do not.
         """
         specification = self._runs[run].specification
-        today = run_source(specification.method, specification.benchmark["family"]).digest()
+        source = run_source(specification.method, specification.benchmark["family"])
+        today = (source if self._packages is None else source.installed(self._packages)).digest()
         then = recorded_source(root() / self.results / run)
         return then if then is not None and same_results(today, then) else today
 
@@ -162,49 +158,6 @@ def chosen_study(configfiles: Sequence[str | Path], config: Mapping[str, Any]) -
             "  copy it to config/studies/, give it its own `study:` name, and choose it with --configfile"
         )
     return shown(path)
-
-
-def image(name: str) -> str:
-    """The container image of a rule. It is used under `--sdm apptainer` alone.
-
-    containers/digests.yaml names the images that were built, each by a reference that carries the digest of its package
-    manifest; before that the plain name stands here, so that a plan is right and `need_images` can say what to do.
-    """
-    return _images().get(name, f"containers/{name}.sif")
-
-
-@functools.lru_cache
-def _images() -> dict[str, str]:
-    path = root() / "containers" / "digests.yaml"
-    return dict(validation.read_yaml(path)["images"]) if path.exists() else {}
-
-
-def need_apptainer(deployment: Collection[Any], study: str) -> None:
-    """Refuse `--sdm apptainer` where there is none, before Snakemake does with less to say.
-
-    Raises:
-        MtreproError: neither apptainer nor singularity is on the PATH.
-    """
-    if _contained(deployment) and not (shutil.which("apptainer") or shutil.which("singularity")):
-        raise MtreproError(NO_APPTAINER.format(study=study))
-
-
-def _contained(deployment: Collection[Any]) -> bool:
-    return any(str(method).rsplit(".", 1)[-1].lower() == "apptainer" for method in deployment)
-
-
-def need_images(deployment: Collection[Any]) -> None:
-    """Refuse to start jobs in images that nobody built.
-
-    Raises:
-        MtreproError: an image is a local file that is not there.
-    """
-    for name in IMAGES if _contained(deployment) else ():
-        if "://" not in image(name) and not (root() / image(name)).exists():
-            raise MtreproError(
-                f"{image(name)}: there is no such image\n"
-                "  build it, see docs/workflow.md, or run without: snakemake --profile workflow/profiles/local"
-            )
 
 
 def list_released() -> Path:

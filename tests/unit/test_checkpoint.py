@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -152,3 +153,14 @@ def test_what_is_no_data_is_refused_when_saved(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="_Evil cannot be stored in a checkpoint"):
         checkpoint.save(tmp_path, 1, {"state": _Evil([])})
     assert load(tmp_path) == (None, [])
+
+
+def test_after_a_rehearsal_saving_loads_no_further_module(tmp_path: Path) -> None:
+    code = (
+        "import sys, torch, numpy; from pathlib import Path; from mtrepro.engine import checkpoint\n"
+        "checkpoint.rehearse(); before = set(sys.modules)\n"
+        "state = {'weights': torch.zeros(3), 'replay': numpy.zeros(4), 'text': 'a', 'list': [1, 2.0]}\n"
+        "checkpoint.save(Path(sys.argv[1]), 1, state); print(sorted(set(sys.modules) - before))"
+    )
+    done = subprocess.run((sys.executable, "-c", code, str(tmp_path)), capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -68,6 +69,20 @@ def test_another_machines_lease_whose_heart_beats_is_left_alone(tmp_path: Path) 
     with pytest.raises(LeaseError, match="process 7 on another-machine is training this run"):
         Lease(tmp_path, quiet, stale_seconds=5.0)
     beat.join()
+
+
+def test_where_the_file_system_has_no_locks_the_heartbeat_decides(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(lease.fcntl, "flock", no_locks)
+    said: list[str] = []
+    first = Lease(tmp_path, said.append)
+    assert "this file system has no locks (No locks available); the heartbeat alone decides" in said[0]
+    Lease(tmp_path, quiet, stale_seconds=0.2).release()  # the first one's heart stands still
+    first.release()
 
 
 def test_a_second_trainer_with_patience_waits_its_turn(tmp_path: Path) -> None:

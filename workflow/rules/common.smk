@@ -6,12 +6,20 @@ from snakemake.exceptions import WorkflowError
 from snakemake.utils import validate
 
 from mtrepro.errors import MtreproError
-from mtrepro.head import clear_dead_heads_lock, note_head
-from mtrepro.workflow import Study, chosen_study, image, module_digest, need_apptainer, need_images
+from mtrepro.head import clear_dead_heads_lock, note_head, submit_through_ours
+from mtrepro.images import image, image_packages, need_apptainer, need_images, pass_variables
+from mtrepro.workflow import Study, chosen_study, module_digest
 
 # Slurm sends USR1 to every process of a job before its time is up. It is meant for the trainer alone: what stands
 # between must not die of it, and hands its deafness down to the shells that it starts.
 signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+
+# Jobs in an image see these variables of the machine and no others.
+pass_variables()
+
+# The head submits through our own sbatch, which finds the jobs of a head that was killed instead of doubling them.
+if workflow.is_main_process:
+    submit_through_ours()
 
 # A head that was killed left its lock behind; the same command starts again.
 if clear_dead_heads_lock():
@@ -19,8 +27,9 @@ if clear_dead_heads_lock():
 
 try:
     # Ours first, because it names the nearest valid key; then the exported schema, which editors read too.
-    STUDY = Study.load(chosen_study(workflow.configfiles, config))
-    need_apptainer(workflow.deployment_settings.deployment_method, STUDY.path)
+    DEPLOYMENT = workflow.deployment_settings.deployment_method
+    STUDY = Study.load(chosen_study(workflow.configfiles, config), image_packages("train", DEPLOYMENT))
+    need_apptainer(DEPLOYMENT, STUDY.path)
 except MtreproError as error:
     raise WorkflowError(str(error)) from None
 validate(config, "../../config/schemas/study.schema.json", set_default=False)

@@ -31,7 +31,9 @@ rule train:
         "<runs>/logs/train/{run}.log",
     benchmark:
         "<runs>/benchmarks/train/{run}.jsonl"
-    retries: STUDY.retries  # each try continues from the checkpoint of the one before
+    # Each try continues from the checkpoint of the one before. The head alone counts: the Snakemake inside a Slurm job
+    # would try again at once, in the two minutes that were left for saving.
+    retries: STUDY.retries if workflow.is_main_process else 0
     container:
         IMAGES["train"]
     threads: STUDY.cores

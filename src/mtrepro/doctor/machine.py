@@ -69,7 +69,7 @@ def disk() -> Iterator[Finding]:
 
 
 def locks() -> Iterator[Finding]:
-    """Whether the file system of the state folder keeps two trainers of one run apart; `engine/lease.py` needs it."""
+    """Whether the file system of the state folder keeps two trainers of one run apart, as engine/lease.py asks."""
     folder = _results()
     file = folder / f".doctor.partial-{os.getpid()}"
     advice = "keep results/ on a file system with locks; it may be a link to a local disk"
@@ -84,7 +84,10 @@ def locks() -> Iterator[Finding]:
                 found = f"file locks at {shown(folder)} hold nobody back: two trainers could take one run"
                 yield Finding("locks", "problem", found, advice)
     except OSError as error:
-        yield Finding("locks", "problem", f"no file locks at {shown(folder)}: {error.strerror}", advice)
+        found = (
+            f"no file locks at {shown(folder)} ({error.strerror}): heartbeats alone keep two trainers of one run apart"
+        )
+        yield Finding("locks", "note", found, advice)
     finally:
         with contextlib.suppress(OSError):
             file.unlink()

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import os
 import pickle
 from collections.abc import Callable
@@ -59,6 +60,16 @@ def save(folder: Path, step: int, state: dict[str, Any]) -> Path:
     for old in _newest_first(folder)[KEPT:]:
         old.unlink(missing_ok=True)
     return target
+
+
+def rehearse() -> None:
+    """Do once, in memory, what `save` does, so that everything it needs is loaded.
+
+    A cluster's signal hits every process of a job, also the one that mounts a container's image: from then on nothing
+    more can be loaded, and torch imports half of what it saves with at the first use.
+    """
+    example = {"array": np.zeros(1), "list": [1, 2.0, "three", None]}
+    torch.save(to_tensors(example), cast(IO[bytes], _HashingFile(io.BytesIO())))
 
 
 def load(folder: Path, warn: Callable[[str], None]) -> dict[str, Any] | None:

@@ -1,7 +1,8 @@
 """A lease: one trainer a run. A second one leaves with its own status and touches nothing.
 
 On one machine a file lock decides, which the system drops when its holder dies, however it dies. Between machines,
-where file systems may not honour locks, a heartbeat decides: a lease whose heartbeat stands still belongs to nobody.
+where file systems may not honour locks, and where there are none, a heartbeat decides: a lease whose heartbeat stands
+still belongs to nobody.
 """
 
 from __future__ import annotations
@@ -48,8 +49,9 @@ class Lease:
         self._folder, self._file = folder, folder / FILE
         self._me = {"host": socket.gethostname(), "process": os.getpid()}
         self._beaten: float | None = None
+        self._locked = False
         self._take_lock(say, patience)
-        self._outwait_other_machine(folder, say, stale_seconds)
+        self._outwait_holder(folder, say, stale_seconds)
         self.beat()
 
     def beat(self) -> None:
@@ -80,19 +82,23 @@ class Lease:
         while True:
             try:
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self._locked = True
                 return
-            except OSError:
+            except BlockingIOError:
                 if patience is None or not patience():
                     self._lock.close()
                     raise LeaseError(_held(self._folder, _read(self._file))) from None
+            except OSError as error:
+                say(f"{self._folder}: this file system has no locks ({error.strerror}); the heartbeat alone decides")
+                return
             if not told:
                 say("another process is training this run: waiting until it is over")
                 told = True
             time.sleep(1.0)
 
-    def _outwait_other_machine(self, folder: Path, say: Callable[[str], None], stale_seconds: float) -> None:
+    def _outwait_holder(self, folder: Path, say: Callable[[str], None], stale_seconds: float) -> None:
         holder = _read(self._file)
-        if not holder or holder.get("host") == socket.gethostname():
+        if not holder or (self._locked and holder.get("host") == socket.gethostname()):
             return  # the lock is ours, so a holder on this machine is dead
         say(f"{folder}: was held by {holder['host']}; waiting {stale_seconds:.0f} s to see whether it still lives")
         until = time.monotonic() + stale_seconds

@@ -1,0 +1,213 @@
+"""What the cluster tests do to a cluster: start a head, find a job and its trainer, wait."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.workflow.conftest import Checkout
+
+HERE = Path(__file__).resolve().parent
+SAME_FILES = ("evaluation.csv", "training.csv", "specification.yaml")  # of two equal runs
+STUDY = """\
+schema_version: 1
+study: {name}
+title: "A toy study on a cluster"
+results: results/{name}
+benchmark: toy-state
+budget: {budget}
+seeds: {seeds}
+evaluation: {{every: {every}, episodes: 2}}
+metrics_every: 100
+settings: {{width: 16, depth: 1, batch: 24, replay_transitions: 3000, random_steps: 30, first_updates: 10}}
+arms:
+  mt-sac: {{method: mt_sac}}
+resources: {{tries: {tries}, gpu: {gpu}, mem_mb: 1500, runtime: 30}}
+"""
+# Without accounting `sacct` knows nothing; and the first look after 40 seconds would be most of a short test.
+QUICK = ("--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "3", "--latency-wait", "10")
+RECORDER = """\
+#!/bin/bash
+# Note down how sbatch is called, then call it.
+printf '%s\\n' "$*" >>{record}
+exec {sbatch} "$@"
+"""
+
+
+def wait_for(true: Callable[[], Any], what: str, seconds: float = 300) -> Any:
+    """What `true` answers, once it is true."""
+    deadline = time.monotonic() + seconds
+    while not (answer := true()):
+        assert time.monotonic() < deadline, f"{what}: not within {seconds:.0f} s"
+        time.sleep(0.2)
+    return answer
+
+
+def slurm(*command: str) -> str:
+    """What a command of Slurm's printed."""
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+
+
+@dataclass
+class Cluster:
+    """A checkout whose heads submit to Slurm; every call of sbatch is recorded."""
+
+    checkout: Checkout
+    folder: Path
+    count: int = field(default=0)
+
+    def study(self, budget: int, seeds: str = "[0]", gpu: int = 1, tries: int = 4) -> Study:
+        """Write a study of toy runs that have `budget` steps."""
+        self.count += 1
+        name = f"c{self.count}"
+        text = STUDY.format(name=name, budget=budget, seeds=seeds, gpu=gpu, tries=tries, every=budget // 4)
+        (self.checkout.path / f"config/studies/{name}.yaml").write_text(text)
+        return Study(self, name)
+
+
+@dataclass
+class Study:
+    """A study on the cluster."""
+
+    cluster: Cluster
+    name: str
+    seconds: float = 0.0  # of the processor, that its training took
+
+    @property
+    def results(self) -> Path:
+        return self.cluster.checkout.path / "results" / self.name
+
+    @property
+    def record(self) -> Path:
+        """What sbatch was told, a line for each job."""
+        return self.cluster.folder / f"{self.name}.sbatch"
+
+    def submitted(self) -> list[str]:
+        return self.record.read_text().splitlines() if self.record.exists() else []
+
+    def command(self, target: str = "runs", *words: str) -> list[str]:
+        return [
+            "snakemake",
+            target,
+            *words,
+            "--profile",
+            "slurm",
+            *QUICK,
+            "--configfile",
+            f"config/studies/{self.name}.yaml",
+        ]
+
+    def environment(self) -> dict[str, str]:
+        """The head's: the recorder stands before the cluster's sbatch."""
+        folder = self.cluster.folder / f"bin-{self.name}"
+        recorder = folder / "sbatch"
+        if not recorder.exists():
+            folder.mkdir(exist_ok=True)
+            sbatch = slurm("which", "sbatch").strip()
+            recorder.write_text(RECORDER.format(record=self.record, sbatch=sbatch))
+            recorder.chmod(0o755)
+        variables = self.cluster.checkout.variables()
+        return variables | {"PATH": f"{folder}:{variables['PATH']}", "SECRET_TOKEN": "of the host"}
+
+    def head(self, *words: str) -> Head:
+        """Start the head process."""
+        log = self.cluster.folder / f"{self.name}-{time.monotonic_ns()}.log"
+        with log.open("w") as out:
+            process = subprocess.Popen(
+                self.command(*words),
+                cwd=self.cluster.checkout.path,
+                env=self.environment(),
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        return Head(process, log)
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[Head]:
+        """A head that is ended, with its jobs, if the test does not see its end."""
+        head = self.head()
+        try:
+            yield head
+        finally:
+            head.kill()
+            for job in self.jobs():
+                subprocess.run(("scancel", "--quiet", job), check=False)
+
+    def jobs(self) -> list[str]:
+        """The ids of this study's jobs that Slurm still has to do with."""
+        listed = slurm("squeue", "--noheader", "--format", "%i|%T|%k").splitlines()
+        names = {path.name for path in self.results.glob("mt_sac-*")}
+        found = [line.split("|") for line in listed]
+        return [job for job, _, comment in found if comment.removeprefix("rule_train_wildcards_") in names]
+
+    def job(self) -> str:
+        """The one job of this study, once it is running."""
+        return str(wait_for(lambda: next(iter(self.jobs()), None), "a job in the queue"))
+
+    def wait_until(self, seconds: float) -> float:
+        """Wait until the run has trained for so long by the processor's clock, or is over; how long it was then.
+
+        The clock on the wall says little on a machine that does other things besides.
+        """
+        begun = last = wait_for(self._used, f"{self.name} trains")
+        while (now := self._used()) is not None and now - begun < seconds:
+            last = now
+            time.sleep(0.05)
+        return last - begun
+
+    def _used(self) -> float | None:
+        """Processor seconds of the trainer; None where there is none."""
+        try:
+            fields = Path(f"/proc/{self.trainer()}/stat").read_text().rpartition(")")[2].split()
+        except (OSError, ValueError):
+            return None
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def trainer(self) -> int:
+        """The process that trains, by its lease."""
+        (lease,) = self.results.glob(".state/*/lease.json")
+        return int(json.loads(lease.read_text())["process"])
+
+    def records(self) -> list[dict[str, Any]]:
+        """run.json of every finished run."""
+        return [json.loads(file.read_text()) for file in sorted(self.results.glob("mt_sac-*/run.json"))]
+
+    def contents(self) -> dict[str, dict[str, bytes]]:
+        """The files of every run in which two equal runs must not differ."""
+        folders = sorted(file.parent for file in self.results.glob("mt_sac-*/run.json"))
+        return {folder.name: {name: (folder / name).read_bytes() for name in SAME_FILES} for folder in folders}
+
+
+@dataclass
+class Head:
+    """A Snakemake process that submits jobs and waits for them."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def said(self) -> str:
+        return self.log.read_text()
+
+    def ends(self, status: int = 0, seconds: float = 600) -> str:
+        """Wait for its end, which must be with this status; what it said."""
+        try:
+            found = self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"the head did not end within {seconds:.0f} s:\n{self.said()}") from None
+        assert found == status, f"the head left with {found}:\n{self.said()}"
+        return self.said()
+
+    def kill(self) -> None:
+        """kill -9, as a machine that goes down does; the jobs are Slurm's and go on."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()

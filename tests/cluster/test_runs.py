@@ -1,0 +1,84 @@
+"""Runs on the cluster: in the image, on the GPU that was asked for, submitted with exactly the lines that are meant."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import pytest
+import yaml
+
+from .slurm import Cluster, Study
+
+BUDGET = 3_000  # some seconds of training, to be disturbed in
+
+
+@pytest.fixture(scope="session")
+def undisturbed(cluster: Cluster) -> Study:
+    """A study of one run that nothing disturbed."""
+    study = cluster.study(BUDGET)
+    head = study.head()
+    study.seconds = study.wait_until(float("inf"))
+    head.ends()
+    return study
+
+
+def test_every_job_ran_in_the_image_on_the_gpu_that_was_asked_for(undisturbed: Study) -> None:
+    digests = yaml.safe_load((undisturbed.cluster.checkout.path / "containers/digests.yaml").read_text())
+    image = digests["images"]["train"]
+    (record,) = undisturbed.records()
+    container = record["provenance"]["container"]
+    assert container["image"] == image["file"].removeprefix("containers/")
+    assert (container["manifest"], container["sif"]) == (image["manifest"], image["sif"])
+    assert record["provenance"]["hardware"]["visible_gpus"] == "0"
+    assert record["provenance"]["commit"] and record["provenance"]["job"].isdigit()
+    assert (record["status"], record["resumes"], record["exact"]) == ("done", 0, True)
+
+
+def test_a_job_is_submitted_with_exactly_this(undisturbed: Study) -> None:
+    (line,) = undisturbed.submitted()
+    (name,) = undisturbed.contents()
+    assert line.startswith("--parsable --job-name ")
+    asked = line.partition("--comment ")[2].partition(" --wrap")[0]
+    assert asked == (
+        f"rule_train_wildcards_{name} -A default -p gpu -t 30 --mem 1500 --requeue --cpus-per-task=1 "
+        f"--signal=USR1@120 -D {undisturbed.cluster.checkout.path} --gpus=1"
+    )
+
+
+def trains(study: Study, profile: str, *words: str) -> bool:
+    """Whether a dry run would train."""
+    command = (
+        "snakemake",
+        "runs",
+        "-n",
+        "--profile",
+        profile,
+        *words,
+        "--configfile",
+        f"config/studies/{study.name}.yaml",
+    )
+    return "rule train:" in study.cluster.checkout.run(*command)
+
+
+def test_leaving_the_image_or_building_it_again_repeats_nothing_and_other_packages_do(undisturbed: Study) -> None:
+    assert not trains(undisturbed, "slurm")
+    assert not trains(undisturbed, "workflow/profiles/local")
+    # Snakemake's own trigger would: it takes no image for another image.
+    assert trains(undisturbed, "workflow/profiles/local", "--rerun-triggers", "software-env")
+    checkout = undisturbed.cluster.checkout
+    image = yaml.safe_load((checkout.path / "containers/digests.yaml").read_text())["images"]["train"]
+    with checkout.edited("containers/digests.yaml", image["sif"], "0" * 64):
+        assert not trains(undisturbed, "slurm")
+    with checkout.edited("containers/digests.yaml", "torch: 2.13.0", "torch: 2.13.1"):
+        assert trains(undisturbed, "slurm")
+
+
+def test_the_largest_published_study_is_planned_within_seconds(cluster: Cluster) -> None:
+    study = "config/studies/ptsl-mtrl10-200k.yaml"
+    command = ("snakemake", "--profile", "slurm", "all", "-n", "--quiet", "--configfile", study)
+    begun, used = time.monotonic(), os.times()
+    cluster.checkout.run(*command)
+    processor = os.times().children_user - used.children_user
+    # Not asserted: the machine may be busy.
+    print(f"\nplanned {study} in {time.monotonic() - begun:.1f} s, {processor:.1f} s of the processor")
