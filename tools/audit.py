@@ -3,7 +3,7 @@
 Usage: python tools/audit.py [--strict], from the root of the checkout. One request, and no package that would itself
 have to be locked. Where the service cannot be reached it prints `audit: skipped`: lint works without a network.
 
-It leaves with 1 under `--strict` alone: what became known overnight must be seen, and is no fault of the change at hand.
+It leaves with 1 under `--strict` alone: what became known overnight must be seen, and is no fault of today's change.
 
 A known vulnerability that does not concern mtrepro is accepted by name and with a reason in pyproject.toml:
 

@@ -20,9 +20,9 @@ SAME_FILES = ("evaluation.csv", "training.csv", "specification.yaml")  # of two 
 STUDY = """\
 schema_version: 1
 study: {name}
-title: "A toy study on a cluster"
+title: "A small study on a cluster"
 results: results/{name}
-benchmark: toy-state
+benchmark: {benchmark}
 budget: {budget}
 seeds: {seeds}
 evaluation: {{every: {every}, episodes: 2}}
@@ -64,11 +64,14 @@ class Cluster:
     folder: Path
     count: int = field(default=0)
 
-    def study(self, budget: int, seeds: str = "[0]", gpu: int = 1, tries: int = 4) -> Study:
-        """Write a study of toy runs that have `budget` steps."""
+    def study(
+        self, budget: int, seeds: str = "[0]", gpu: int = 1, tries: int = 4, benchmark: str = "toy-state"
+    ) -> Study:
+        """Write a study of small runs that have `budget` steps."""
         self.count += 1
         name = f"c{self.count}"
-        text = STUDY.format(name=name, budget=budget, seeds=seeds, gpu=gpu, tries=tries, every=budget // 4)
+        numbers = {"budget": budget, "every": budget // 4, "gpu": gpu, "tries": tries}
+        text = STUDY.format(name=name, benchmark=benchmark, seeds=seeds, **numbers)
         (self.checkout.path / f"config/studies/{name}.yaml").write_text(text)
         return Study(self, name)
 

@@ -72,3 +72,15 @@ def test_mtrepro_in_an_image_is_the_bound_checkouts(images: Path, name: str) -> 
 def test_without_a_checkout_the_message_says_how_to_name_one(images: Path) -> None:
     with pytest.raises(AssertionError, match=r"no checkout of mtrepro is bound there\n.*--env MTREPRO_ROOT="):
         inside(images, "analysis", "sh", "-c", "cd / && mtrepro --help")
+
+
+def test_the_doctor_finds_the_training_image_well(images: Path) -> None:
+    said = inside(images, "train", "mtrepro", "doctor", "--quick")
+    for line in (
+        r"ok      packages +\d+ of \d+ packages of .*/lock.txt are installed, each in its version",
+        r"ok      GL +MuJoCo renders with egl, osmesa",
+        # Equal but for rounding is a note: on another processor than that of the record.
+        r"(ok|note) +golden metaworld \d+ trajectories \(of \d+: --quick\) equal",
+        r"\d+ ok, \d+ notes, 0 problems",
+    ):
+        assert re.search(line, said), said

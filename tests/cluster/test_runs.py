@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 
 import pytest
 import yaml
@@ -82,3 +83,18 @@ def test_the_largest_published_study_is_planned_within_seconds(cluster: Cluster)
     processor = os.times().children_user - used.children_user
     # Not asserted: the machine may be busy.
     print(f"\nplanned {study} in {time.monotonic() - begun:.1f} s, {processor:.1f} s of the processor")
+
+
+def test_meta_world_in_the_image_gives_the_bits_of_meta_world_outside(cluster: Cluster) -> None:
+    inside, outside = cluster.study(200, benchmark="closing", gpu=0), cluster.study(200, benchmark="closing", gpu=0)
+    head = inside.head()
+    file = f"config/studies/{outside.name}.yaml"
+    cluster.checkout.run("snakemake", "runs", "--profile", "workflow/profiles/local", "--configfile", file)
+    head.ends()
+    assert [record["provenance"]["container"] is None for record in inside.records() + outside.records()] == [
+        False,
+        True,
+    ]
+    assert len(inside.contents()) == 1
+    if Path("/etc/debian_version").read_text().startswith("12."):  # the image's own: another C library rounds otherwise
+        assert inside.contents() == outside.contents()
