@@ -10,6 +10,7 @@ import functools
 import hashlib
 import os
 import shutil
+import socket
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +18,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from mtrepro import validation
+from mtrepro.engine.files import write_atomically
 from mtrepro.errors import MtreproError
 from mtrepro.paths import root, shown
 from mtrepro.specification import Strict
@@ -108,6 +110,24 @@ def pass_variables() -> None:
     for name in PASSED:
         if name in os.environ:
             os.environ[f"APPTAINERENV_{name}"] = os.environ[name]
+
+
+def shield_mounts() -> None:
+    """Make what mounts an image deaf to a cluster's signals, which hit every process of a job.
+
+    One that ended the mount would take the trainer's code away while it saves. Apptainer finds squashfuse on the PATH
+    and ends a mount by unmounting it, so one that ignores the signals first can stand before it.
+    """
+    ours = root() / ".snakemake" / "mtrepro" / socket.gethostname()
+    others = [entry for entry in os.environ["PATH"].split(os.pathsep) if "/.snakemake/mtrepro/" not in f"{entry}/"]
+    real = shutil.which("squashfuse_ll", path=os.pathsep.join(others))
+    if real is None:
+        return
+    shield, text = ours / "squashfuse_ll", f"#!/bin/sh\ntrap '' USR1 TERM\nexec {real} \"$@\"\n"
+    if not os.access(shield, os.X_OK) or shield.read_text(encoding="utf-8") != text:
+        write_atomically(shield, text)
+        shield.chmod(0o755)
+    os.environ["PATH"] = os.pathsep.join([str(ours), *others])
 
 
 def container() -> dict[str, str | None] | None:

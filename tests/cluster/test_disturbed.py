@@ -108,7 +108,7 @@ def test_a_full_disk_stops_the_run_with_its_message_and_freeing_it_lets_it_finis
             study.wait_until(0.3 * undisturbed.seconds)
             slurm("scancel", "--signal=USR1", f"{study.job()}.0")  # to save, now
             said = head.ends(status=1)
-        assert "cannot be written: No space left on device" in said
+        assert "cannot write the checkpoint of step" in said and "No space left on device" in said
         assert "free some space" in said
         assert not study.records()
         slurm("mount", "-o", "remount,size=64m", str(state))

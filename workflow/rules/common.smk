@@ -7,15 +7,16 @@ from snakemake.utils import validate
 
 from mtrepro.errors import MtreproError
 from mtrepro.head import clear_dead_heads_lock, note_head, submit_through_ours
-from mtrepro.images import image, image_packages, need_apptainer, need_images, pass_variables
+from mtrepro.images import image, image_packages, need_apptainer, need_images, pass_variables, shield_mounts
 from mtrepro.workflow import Study, chosen_study, module_digest
 
 # Slurm sends USR1 to every process of a job before its time is up. It is meant for the trainer alone: what stands
 # between must not die of it, and hands its deafness down to the shells that it starts.
 signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
-# Jobs in an image see these variables of the machine and no others.
+# Jobs in an image see a few variables of the machine and no others, and keep their image when a signal comes.
 pass_variables()
+shield_mounts()
 
 # The head submits through our own sbatch, which finds the jobs of a head that was killed instead of doubling them.
 if workflow.is_main_process:
