@@ -1,7 +1,8 @@
 """A real Slurm of one node, a real Apptainer and the images that this checkout builds: set up once, used by every test.
 
 `make cluster-test` runs this. It needs root on Debian, because it installs Apptainer and starts a cluster; elsewhere
-everything here is skipped, with the reason.
+everything here is skipped, with the reason. Under MTREPRO_CLUSTER_TESTS=where-possible, as in .ci/run, a machine where
+the set-up fails (no network, no user namespaces) is such a one, too.
 """
 
 from __future__ import annotations
@@ -35,9 +36,12 @@ def why_not() -> str | None:
 
 
 def call(*command: str | Path) -> None:
-    """Run a command of the set-up; what it printed is the failure's message."""
+    """Run a command of the set-up; what it printed is the reason if it fails."""
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-    assert done.returncode == 0, f"{command}:\n{done.stdout}"
+    said = f"{' '.join(map(str, command))}: left with {done.returncode}:\n{done.stdout}"
+    if done.returncode and os.environ["MTREPRO_CLUSTER_TESTS"] == "where-possible":
+        pytest.skip(f"this machine cannot be set up for it: {said}")
+    assert done.returncode == 0, said
 
 
 @pytest.fixture(scope="session")
