@@ -32,11 +32,9 @@ CERTIFICATES = (  # of Debian, Fedora and openSUSE
     "/etc/pki/tls/certs/ca-bundle.crt",
     "/etc/ssl/ca-bundle.pem",
 )
-# Device nodes cannot be copied into an image, nor can folders that only the user _apt may read; apt makes them again.
-TRIM = (
-    "--skip=output/dev",
-    "--customize-hook=rm -rf $1/var/cache/apt/archives/partial $1/var/lib/apt/lists/partial",
-)
+# In a fresh root filesystem, and not to be copied into an image: device nodes, and folders that only apt's own user may
+# read. mmdebstrap makes them last of all; apt makes its folders again.
+TRIMMED = ("dev", "var/cache/apt/archives/partial", "var/lib/apt/lists/partial")
 HEAD = """\
 # The images on this machine. Written by `make containers`, read by the rules; git ignores it, as it does the images.
 # `file` is a rule's reference: it carries the digest of the image's package manifest. `sif` is the file's own digest,
@@ -137,9 +135,12 @@ def local_base(cache: Path) -> Path:
     partial = Path(tempfile.mkdtemp(dir=cache, prefix=f".{SUITE}-root-"))
     shutil.rmtree(partial)
     try:
-        subprocess.run(["mmdebstrap", "--quiet", "--variant=minbase", *TRIM, SUITE, str(partial)], check=True)
+        subprocess.run(["mmdebstrap", "--quiet", "--variant=minbase", SUITE, str(partial)], check=True)
     except subprocess.CalledProcessError:
         raise BuildError("mmdebstrap failed: see above") from None
+    for name in TRIMMED:
+        shutil.rmtree(partial / name)
+    (partial / "dev").mkdir()
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
     return folder
