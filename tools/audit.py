@@ -13,6 +13,7 @@ A known vulnerability that does not concern mtrepro is accepted by name and with
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import sys
@@ -34,7 +35,11 @@ def main(strict: bool = False) -> int:
     service = os.environ.get("MTREPRO_AUDIT_SERVICE") or SERVICE
     try:
         results = ask(service, versions)
-    except (OSError, ValueError) as error:  # urllib's errors are OSErrors; a gateway's page is no JSON
+    except (
+        OSError,
+        ValueError,
+        http.client.HTTPException,
+    ) as error:  # urllib's errors are OSErrors; a gateway's page is no JSON
         reason = getattr(error, "reason", None) or error
         print(f"audit: skipped: {service} not reachable ({reason})")
         return 0

@@ -67,7 +67,7 @@ def main() -> int:
         partial = digests.with_suffix(".partial")
         partial.write_text(HEAD + text)
         partial.replace(digests)
-    except BuildError as error:
+    except (BuildError, OSError, subprocess.CalledProcessError) as error:
         print(f"make containers: {error}", file=sys.stderr)
         return 1
     return 0
@@ -88,7 +88,8 @@ def _arguments() -> argparse.Namespace:
 def build(name: str, base: str, cache: Path) -> Path:
     """The image of what containers/ says now: from the cache, or built into it."""
     key = inputs_digest(name)
-    image = cache / f"{name}-{key[:12]}-{'registry' if base == 'registry' else 'local'}.sif"
+    kind = base if base in ("registry", "local") else hashlib.sha256(base.encode()).hexdigest()[:6]  # of a folder
+    image = cache / f"{name}-{key[:12]}-{kind}.sif"
     if image.exists():
         print(f"containers/{name}: built before from the same files: {image}")
         return image

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+import shlex
 import shutil
 import socket
 from collections.abc import Collection
@@ -26,6 +27,11 @@ from mtrepro.specification import Strict
 IMAGES = ("train", "analysis")
 MANIFEST = Path("/opt/mtrepro/manifest.txt")  # in every image: what it is
 PASSED = ("CUDA_VISIBLE_DEVICES", "MUJOCO_GL", "SLURM_JOB_ID")  # all of the environment that a job in an image sees
+PROXIES = [
+    f(name)
+    for name in ("http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy")
+    for f in (str.lower, str.upper)
+]
 NO_APPTAINER = """\
 this profile runs every job in a container, and no `apptainer` is on the PATH
   to get it: your cluster's `module load apptainer`, or https://apptainer.org/docs/admin/main/installation.html
@@ -106,13 +112,18 @@ def need_images(deployment: Collection[Any]) -> None:
 
 
 def pass_variables() -> None:
-    """Let the few variables that a job needs through Apptainer's `--cleanenv`, which stops all others."""
+    """Let the few variables that a job needs through Apptainer's `--cleanenv`, which stops all others but the proxies'.
+
+    A proxy's address may hold a password, and a job asks nothing of the network.
+    """
+    for name in PROXIES:
+        os.environ[f"APPTAINERENV_{name}"] = ""
     for name in PASSED:
         if name in os.environ:
             os.environ[f"APPTAINERENV_{name}"] = os.environ[name]
 
 
-def shield_mounts() -> None:
+def shield_mounts(deployment: Collection[Any]) -> None:
     """Make what mounts an image deaf to a cluster's signals, which hit every process of a job.
 
     One that ended the mount would take the trainer's code away while it saves. Apptainer finds squashfuse on the PATH
@@ -121,12 +132,14 @@ def shield_mounts() -> None:
     ours = root() / ".snakemake" / "mtrepro" / socket.gethostname()
     others = [entry for entry in os.environ["PATH"].split(os.pathsep) if "/.snakemake/mtrepro/" not in f"{entry}/"]
     real = shutil.which("squashfuse_ll", path=os.pathsep.join(others))
-    if real is None:
+    if real is None or not _contained(deployment):
         return
-    shield, text = ours / "squashfuse_ll", f"#!/bin/sh\ntrap '' USR1 TERM\nexec {real} \"$@\"\n"
+    shield, text = ours / "squashfuse_ll", f"#!/bin/sh\ntrap '' USR1 TERM\nexec {shlex.quote(real)} \"$@\"\n"
     if not os.access(shield, os.X_OK) or shield.read_text(encoding="utf-8") != text:
-        write_atomically(shield, text)
-        shield.chmod(0o755)
+        partial = shield.with_name(f".{shield.name}.partial-{os.getpid()}")
+        write_atomically(partial, text)
+        partial.chmod(0o755)
+        partial.replace(shield)  # executable from its first moment
     os.environ["PATH"] = os.pathsep.join([str(ours), *others])
 
 

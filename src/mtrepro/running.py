@@ -67,9 +67,14 @@ def train(path: Path, options: Options, stop: StopRequest) -> int:
         state = state_folder(folder.parent, specification.run_name())
         patience = (lambda: not stop) if options.wait else None
         lease = Lease(state, reporter.say, patience)
-        one_gpu = gpus.one_of_them(options.threads, reporter.say, patience)
+
+        def wait_for_gpu() -> bool:
+            lease.beat()  # the run is ours meanwhile
+            return not stop
+
+        one_gpu = gpus.one_of_them(options.threads, reporter.say, wait_for_gpu if options.wait else None)
         try:
-            with contextlib.nullcontext() if options.device == "cpu" else one_gpu:
+            with one_gpu if options.device != "cpu" and torch.cuda.device_count() else contextlib.nullcontext():
                 return _Running(specification, folder, state, options, reporter, lease, stop, started_by).run()
         finally:
             lease.release()

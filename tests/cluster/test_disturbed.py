@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -96,22 +97,30 @@ def test_a_run_that_finished_while_no_head_watched_is_not_done_again(cluster: Cl
     assert same(study, undisturbed)
 
 
+def fill(file: Path) -> None:
+    """Take all room that is left on a file's disk."""
+    with contextlib.suppress(OSError), file.open("wb", buffering=0) as ballast:
+        while True:
+            ballast.write(bytes(4096))
+
+
 def test_a_full_disk_stops_the_run_with_its_message_and_freeing_it_lets_it_finish(
     cluster: Cluster, undisturbed: Study
 ) -> None:
     study = cluster.study(BUDGET, tries=1)
     state = study.results / ".state"
     state.mkdir(parents=True)
-    slurm("mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(state))
+    slurm("mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(state))
     try:
         with study.running() as head:
             study.wait_until(0.3 * undisturbed.seconds)
+            fill(state / "ballast")
             slurm("scancel", "--signal=USR1", f"{study.job()}.0")  # to save, now
             said = head.ends(status=1)
         assert "cannot write the checkpoint of step" in said and "No space left on device" in said
         assert "free some space" in said
         assert not study.records()
-        slurm("mount", "-o", "remount,size=64m", str(state))
+        (state / "ballast").unlink()
         study.head().ends()
         assert same(study, undisturbed)
     finally:
@@ -138,7 +147,7 @@ def test_twenty_runs_interrupted_five_times_are_finished_by_the_same_command(clu
         with_results = len(study.records())
         head = study.head()
         wait_for(lambda seen=with_results: len(study.records()) > seen or study.jobs(), "a job")
-        wait_for(lambda seen=with_results: len(study.records()) > seen, "one more run")
+        wait_for(lambda seen=with_results: len(study.records()) > seen or len(study.records()) == 20, "one more run")
         head.kill()
         if interruption % 2:  # a whole cluster that goes down takes the jobs with it
             for job in study.jobs():

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mtrepro.images import PASSED
+from mtrepro.images import PASSED, PROXIES
 
 ROOT = Path(__file__).resolve().parents[2]
 FLAGS = yaml.safe_load((ROOT / "workflow/profiles/slurm/profile.yaml").read_text())["apptainer-args"].split()
@@ -67,8 +67,14 @@ def test_the_training_image_renders_without_a_screen_and_without_a_gpu(images: P
 
 
 def test_nothing_of_the_hosts_environment_is_visible_but_the_list(images: Path) -> None:
-    passed = {f"APPTAINERENV_{name}": "passed" for name in PASSED}
-    host = {"SECRET_TOKEN": "of the host", "OMP_NUM_THREADS": "7", "PYTHONPATH": "/elsewhere", **passed}
+    passed = {f"APPTAINERENV_{name}": "passed" for name in PASSED} | {f"APPTAINERENV_{name}": "" for name in PROXIES}
+    host = {
+        "SECRET_TOKEN": "of the host",
+        "HTTPS_PROXY": "http://user:of the host@proxy",
+        "OMP_NUM_THREADS": "7",
+        "PYTHONPATH": "/elsewhere",
+        **passed,
+    }
     seen = inside(images, "train", "env", **host)
     assert "of the host" not in seen and "OMP_NUM_THREADS" not in seen and "/elsewhere" not in seen
     assert set(re.findall(r"^(\w+)=passed$", seen, re.MULTILINE)) == set(PASSED)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from mtrepro import gpus
-from mtrepro.errors import LeaseError
+from mtrepro.errors import LeaseError, OutputError
 
 HOLD = """
 import os, sys
@@ -98,10 +98,23 @@ def test_more_threads_than_the_share_of_the_cores_are_not_squeezed_into_it() -> 
         assert os.sched_getaffinity(0) == cores
 
 
-def test_what_slurm_chose_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("given", "seen"), [("1", "1"), ("0,1", "GPU-A")])
+def test_the_gpu_that_slurm_gave_stays_and_of_several_one_is_taken(
+    monkeypatch: pytest.MonkeyPatch, given: str, seen: str
+) -> None:
     monkeypatch.setenv("SLURM_JOB_ID", "1")
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
-    assert held() == "3"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
+    assert held() == seen
+
+
+def test_where_nothing_can_be_locked_the_message_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "file"))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "file"))
+    with pytest.raises(OutputError, match=r"a GPU cannot be locked there: .*\n  set TMPDIR to a folder of yours"):
+        held()
 
 
 def test_without_a_driver_nothing_happens(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -14,9 +14,8 @@ from mtrepro.workflow import Study, chosen_study, module_digest
 # between must not die of it, and hands its deafness down to the shells that it starts.
 signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
-# Jobs in an image see a few variables of the machine and no others, and keep their image when a signal comes.
+# Jobs in an image see a few variables of the machine and no others.
 pass_variables()
-shield_mounts()
 
 # The head submits through our own sbatch, which finds the jobs of a head that was killed instead of doubling them.
 if workflow.is_main_process:
@@ -31,6 +30,7 @@ try:
     DEPLOYMENT = workflow.deployment_settings.deployment_method
     STUDY = Study.load(chosen_study(workflow.configfiles, config), image_packages("train", DEPLOYMENT))
     need_apptainer(DEPLOYMENT, STUDY.path)
+    shield_mounts(DEPLOYMENT)  # they keep their image when a signal comes
 except MtreproError as error:
     raise WorkflowError(str(error)) from None
 validate(config, "../../config/schemas/study.schema.json", set_default=False)

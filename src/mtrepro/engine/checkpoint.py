@@ -92,6 +92,8 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         state: dict[str, Any] = to_arrays(torch.load(path, map_location="cpu", weights_only=True))
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:  # of torch's loader: code, or no file of torch's
+        if "allocate memory" in str(error):
+            raise
         reason = next((line for line in str(error).splitlines() if "GLOBAL" in line or "Unsupported" in line), "")
         raise StateError(
             f"{path}: refused: it holds something else than tensors, numbers, strings and containers\n"
