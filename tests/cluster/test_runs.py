@@ -66,7 +66,7 @@ def test_leaving_the_image_or_building_it_again_repeats_nothing_and_other_packag
     assert not trains(undisturbed, "workflow/profiles/local")
     checkout = undisturbed.cluster.checkout
     image = yaml.safe_load((checkout.path / "containers/digests.yaml").read_text())["images"]["train"]
-    with checkout.edited("containers/digests.yaml", image["sif"], "0" * 64):
+    with checkout.edited("containers/digests.yaml", image["sif"], "f" * 64):
         assert not trains(undisturbed, "slurm")
     with checkout.edited("containers/digests.yaml", "torch: 2.13.0", "torch: 2.13.1"):
         assert trains(undisturbed, "slurm")
