@@ -28,7 +28,7 @@ lock: setup ## rewrite requirements.lock and the images' locks: versions and has
 containers: setup ## build both Apptainer images; BASE=local where no image registry is reachable
 	python tools/build_images.py --base $(or $(BASE),registry)
 
-cluster-test: setup ## real Slurm, real Apptainer, runs disturbed in every way; needs root on Debian
+cluster-test: setup ## real Slurm, real Apptainer, disturbed runs; needs root on Debian
 	MTREPRO_CLUSTER_TESTS=$(or $(MTREPRO_CLUSTER_TESTS),1) pytest tests/cluster -p no:cacheprovider -rs --durations=0
 
 bench: setup ## print how fast it is here, beside stock Gymnasium

@@ -75,10 +75,11 @@ def is_finished(folder: Path, specification_digest: str, source_digest: str) -> 
 
     It need not be repeated then, and what its state folder holds is not needed.
     """
-    then = recorded_source(folder)
-    if then is None or _record_of(folder).get("specification_digest") != specification_digest:
+    record = _record_of(folder)
+    if record.get("specification_digest") != specification_digest:
         return False
-    return same_results(then, source_digest) and all((folder / name).exists() for name in RESULT_FILES)
+    same = same_results(str(record.get("source_digest")), source_digest)
+    return same and all((folder / name).exists() for name in RESULT_FILES)
 
 
 def _record_of(folder: Path) -> dict[str, Any]:

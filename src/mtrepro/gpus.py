@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
+from mtrepro.engine.processes import changed_environment
 from mtrepro.errors import LeaseError, OutputError
 
 LIST = ("nvidia-smi", "--query-gpu=uuid", "--format=csv,noheader")
@@ -70,17 +71,16 @@ def one_of_them(threads: int, say: Callable[[str], None], patience: Callable[[],
         yield
         return
     gpu, lock = _take(gpus, say, patience)
-    before = {VISIBLE: os.environ.get(VISIBLE)}, os.sched_getaffinity(0)
-    os.environ[VISIBLE] = gpu
-    cores, place, count = sorted(before[1]), there.index(gpu), len(there)
+    before = os.sched_getaffinity(0)
+    cores, place, count = sorted(before), there.index(gpu), len(there)
     share = cores[place * len(cores) // count : (place + 1) * len(cores) // count]
     if len(share) >= threads:
         os.sched_setaffinity(0, share)
     try:
-        yield
+        with changed_environment({VISIBLE: gpu}):
+            yield
     finally:
-        os.sched_setaffinity(0, before[1])
-        _restore(before[0])
+        os.sched_setaffinity(0, before)
         lock.close()
 
 
@@ -118,11 +118,3 @@ def _lock(folder: Path, gpu: str) -> IO[str] | None:
             "  set TMPDIR to a folder of yours on a local disk"
         ) from None
     return lock
-
-
-def _restore(before: dict[str, str | None]) -> None:
-    for name, value in before.items():
-        if value is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = value

@@ -19,6 +19,7 @@ def shown(path: Path) -> str:
     return str(absolute.relative_to(root())) if absolute.is_relative_to(root()) else str(path)
 
 
+NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"  # of arms, runs and folders: parts of paths and commands that lead nowhere else
 STATES_OF_CODE = "source-*"  # the folders of checkpoints in a state folder, one for each code that trained the run
 
 

@@ -11,7 +11,7 @@ from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from mtrepro import validation
 from mtrepro.errors import SpecificationError
-from mtrepro.paths import root, shown
+from mtrepro.paths import NAME, root, shown
 from mtrepro.published import Compared, Comparison, Sentence, resolve_comparisons
 from mtrepro.specification import (
     SCHEMA_VERSION,
@@ -55,8 +55,7 @@ class Arm(Strict):
     settings: dict[str, Any] = Field({}, description="settings of the method that differ from its defaults")
 
 
-FOLDER = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
-ArmName = Annotated[str, StringConstraints(pattern=rf"^{FOLDER}$")]  # used in paths and commands
+ArmName = Annotated[str, StringConstraints(pattern=rf"^{NAME}$")]
 
 
 class BenchmarkChoice(Strict):
@@ -131,7 +130,7 @@ class Study(Strict):
         if path.parts[:1] != ("results",) or len(path.parts) < 2:
             raise ValueError(f"{value!r} is not a folder inside results/, such as results/runs")
         for part in path.parts[1:]:
-            if not re.fullmatch(FOLDER, part):  # the rules put it into paths and commands; `..` would lead out
+            if not re.fullmatch(NAME, part):  # the rules put it into paths and commands; `..` would lead out
                 raise ValueError(
                     f"{value!r} is not a folder inside results/, such as results/runs: a part of it is {part!r};\n"
                     "  letters, digits, dots, dashes and underscores are allowed, with a letter or digit first"

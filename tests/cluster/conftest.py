@@ -1,8 +1,8 @@
 """A real Slurm of one node, a real Apptainer and the images that this checkout builds: set up once, used by every test.
 
 `make cluster-test` runs this. It needs root on Debian, because it installs Apptainer and starts a cluster; elsewhere
-everything here is skipped, with the reason. Under MTREPRO_CLUSTER_TESTS=where-possible, as in .ci/run, a machine where
-the set-up fails (no network, no user namespaces) is such a one, too.
+everything here is skipped, with the reason. Under MTREPRO_CLUSTER_TESTS=where-possible a machine where the set-up fails
+(no network, no user namespaces) is such a one, too.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,54 +22,48 @@ def same(study: Study, undisturbed: Study) -> bool:
     return study.contents() == undisturbed.contents() != {}
 
 
+@contextlib.contextmanager
+def in_the_middle(cluster: Cluster, undisturbed: Study, moment: float) -> Iterator[tuple[Study, Head]]:
+    """A run at a moment of its training; what is done to it there must change nothing at its end."""
+    study = cluster.study(BUDGET)
+    with study.running() as head:
+        study.wait_until(moment * undisturbed.seconds)
+        yield study, head
+        head.ends()
+    assert same(study, undisturbed)
+
+
 def test_a_signal_to_the_job_step_reaches_the_trainer_which_saves_and_is_submitted_again(
     cluster: Cluster, undisturbed: Study, moment: float
 ) -> None:
-    study = cluster.study(BUDGET)
-    with study.running() as head:
-        study.wait_until(moment * undisturbed.seconds)
+    with in_the_middle(cluster, undisturbed, moment) as (study, head):
         slurm("scancel", "--signal=USR1", f"{study.job()}.0")
-        said = head.ends()
-    assert "on SIGUSR1; the same command continues" in said
+    assert "on SIGUSR1; the same command continues" in head.said()
     assert study.records()[0]["resumes"] == 1
     assert len(study.submitted()) == 2  # once more, by the head: the job itself does not try again
-    assert same(study, undisturbed)
 
 
 def test_a_requeued_job_continues(cluster: Cluster, undisturbed: Study, moment: float) -> None:
-    study = cluster.study(BUDGET)
-    with study.running() as head:
-        study.wait_until(moment * undisturbed.seconds)
+    with in_the_middle(cluster, undisturbed, moment) as (study, _):
         slurm("scontrol", "requeue", study.job())
-        head.ends()
     assert study.records()[0]["resumes"] == 1
     assert len(study.submitted()) == 1  # the same job, from the queue again
-    assert same(study, undisturbed)
 
 
 def test_a_trainer_that_is_killed_is_tried_again(cluster: Cluster, undisturbed: Study, moment: float) -> None:
-    study = cluster.study(BUDGET)
-    with study.running() as head:
-        study.wait_until(moment * undisturbed.seconds)
+    with in_the_middle(cluster, undisturbed, moment) as (study, _):
         os.kill(study.trainer(), signal.SIGKILL)
-        head.ends()
     assert len(study.submitted()) == 2
-    assert same(study, undisturbed)
 
 
 def test_a_node_whose_slurmd_stops_and_starts_loses_nothing(
     cluster: Cluster, undisturbed: Study, moment: float
 ) -> None:
-    study = cluster.study(BUDGET)
-    with study.running() as head:
-        study.wait_until(moment * undisturbed.seconds)
+    with in_the_middle(cluster, undisturbed, moment):
         os.kill(int(Path("/run/slurmd.pid").read_text()), signal.SIGTERM)
-        wait_for(
-            lambda: subprocess.run(("pgrep", "-x", "slurmd"), capture_output=True, check=False).returncode, "no slurmd"
-        )
+        gone = ("pgrep", "-x", "slurmd")
+        wait_for(lambda: subprocess.run(gone, capture_output=True, check=False).returncode, "no slurmd")
         slurm("slurmd")
-        head.ends()
-    assert same(study, undisturbed)
 
 
 def test_a_killed_head_is_started_again_finds_its_job_and_submits_nothing_twice(

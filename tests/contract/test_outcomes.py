@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -88,7 +89,9 @@ def test_other_threads_are_refused_or_marked_as_not_exact(tmp_path: Path) -> Non
 def test_a_second_trainer_leaves_and_a_finished_run_is_left_as_it_is(tmp_path: Path) -> None:
     path = write_run(tmp_path, longer())
     process = start(path)
+    process.send_signal(signal.SIGSTOP)  # it lives and does not get to the end while the second one starts
     second = call("train", path)
+    process.send_signal(signal.SIGCONT)
     assert second.returncode == 73 and "is training this run" in second.stderr
     assert process.wait(120) == 0
     before = (path.parent / "run.json").stat().st_mtime_ns

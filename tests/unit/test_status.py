@@ -16,6 +16,7 @@ import yaml
 
 from mtrepro.engine import holder
 from mtrepro.engine.lease import STALE_SECONDS
+from mtrepro.engine.processes import started
 from mtrepro.status import _last_success, counts, read_rows
 from mtrepro.study import load_study
 from tests.conftest import call
@@ -94,6 +95,14 @@ def test_a_process_of_this_machine_that_lives_but_does_not_beat_is_stalled_too(l
     file.write_text(json.dumps({"host": socket.gethostname(), "process": os.getpid(), "heartbeat": 5.0}))
     os.utime(file, (written, written))
     assert lived.row("long").state == "stalled"
+
+
+def test_a_process_number_that_is_used_again_is_not_the_trainer(lived: LivedStudy) -> None:
+    lease(lived, "long", age=10)
+    mine = {"host": socket.gethostname(), "process": os.getpid(), "heartbeat": 5.0}
+    for begun, state in ((started(os.getpid()), "running"), ("1", "failed")):
+        (lived.state("long") / "lease.json").write_text(json.dumps(mine | {"started": begun}))
+        assert lived.row("long").state == state
 
 
 @pytest.mark.parametrize("heartbeat", [5.0, 4e9], ids=["its clock is slow", "its clock is fast"])

@@ -51,7 +51,10 @@ def test_failed_run_leaves_the_others_and_says_what_to_do(holes: Checkout) -> No
 
 @contextlib.contextmanager
 def long_study(chain: Checkout, name: str) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
-    """A study of one run of some seconds, started and already training; and the command that started it."""
+    """A study of one run of some seconds, started, already training and stopped; and the command that started it.
+
+    Stopped, all its processes live, and none of them gets on before `go_on`, however slow the machine is.
+    """
     text = TOY.replace("study: toy", f"study: {name}").replace("results/toy", f"results/{name}")
     text = text.replace("[0, 1]", "[7]").replace("budget: 120", "budget: 4000").replace("every: 40", "every: 1000")
     text = text.replace("  random: {method: random_policy, reference: true, budget: 0}\n", "")
@@ -69,16 +72,21 @@ def long_study(chain: Checkout, name: str) -> Iterator[tuple[subprocess.Popen[st
         command, cwd=chain.path, env=chain.variables(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         start_new_session=True,
     ) as process:  # fmt: skip
-        deadline = time.monotonic() + 60
-        while not list((chain.path / f"results/{name}/.state").glob("*/*")) and time.monotonic() < deadline:
-            time.sleep(0.1)
-        time.sleep(2)
+        deadline = time.monotonic() + 120
+        while not list((chain.path / f"results/{name}/.state").glob("*/progress.json")):
+            assert time.monotonic() < deadline and process.poll() is None, "it does not train"
+            time.sleep(0.02)
+        os.killpg(process.pid, signal.SIGSTOP)
         try:
             yield process, command
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             study.unlink()
+
+
+def go_on(process: subprocess.Popen[str]) -> None:
+    os.killpg(process.pid, signal.SIGCONT)
 
 
 def finished_run(chain: Checkout, name: str) -> dict[str, Any]:
@@ -89,6 +97,7 @@ def finished_run(chain: Checkout, name: str) -> dict[str, Any]:
 def test_early_warning_reaches_the_trainer_alone_and_the_next_try_continues(chain: Checkout) -> None:
     with long_study(chain, "warned") as (process, _):
         os.killpg(process.pid, signal.SIGUSR1)  # Slurm's `--signal=USR1@120` goes to every process of the job's step
+        go_on(process)
         output, _ = process.communicate(timeout=120)
     assert process.returncode == 0, output
     assert "saved at step" in output
@@ -102,6 +111,7 @@ def test_a_killed_head_needs_no_hand_the_same_command_goes_on(chain: Checkout, o
     with long_study(chain, name) as (process, command):
         if orphan:
             process.kill()
+            go_on(process)
         else:
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
@@ -120,6 +130,7 @@ def test_a_living_heads_lock_is_respected(chain: Checkout) -> None:
     with long_study(chain, "alive") as (process, command):
         second = chain.run(*command, status=1)
         assert "LockException" in second or "cannot be locked" in second
+        go_on(process)
         output, _ = process.communicate(timeout=120)
     assert process.returncode == 0, output
 

@@ -16,12 +16,11 @@ from pydantic import BaseModel, ConfigDict, StringConstraints
 
 from mtrepro.analysis.evaluation import Evaluation, read_evaluation
 from mtrepro.errors import MtreproError
-from mtrepro.paths import shown
+from mtrepro.paths import NAME, shown
 from mtrepro.validation import validate
 
 KNOWN_SCHEMA_VERSION = 1
-# Of an arm or a run: a part of a path. A manifest may be a stranger's, and must not lead out of the study's folder.
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+Name = Annotated[str, StringConstraints(pattern=rf"^{NAME}$")]  # a manifest may be a stranger's
 
 
 class Record(BaseModel):

@@ -29,12 +29,15 @@ class Holder(NamedTuple):
     host: str
     process: int
     age: float  # seconds since its last heartbeat
+    started: str | None = None  # when the process did, see engine/processes.py
 
     @property
     def life(self) -> Life:
         """alive: its heart beats. gone: a process of this machine that is no more. stalled: neither is known."""
-        if self.host == socket.gethostname() and started(self.process) is None:
-            return "gone"
+        if self.host == socket.gethostname():
+            now = started(self.process)
+            if now is None or self.started not in (None, now):  # numbers are used again
+                return "gone"
         return "alive" if self.age <= STALE_SECONDS else "stalled"
 
 
@@ -47,6 +50,7 @@ class _Lease(BaseModel):
 
     host: str
     process: int
+    started: str | None = None
 
 
 def read_holder(state: Path, now: float) -> Holder | None:
@@ -69,7 +73,7 @@ def read_holder(state: Path, now: float) -> Holder | None:
         raise DamagedFileError(f"{FILE}: {error.strerror}") from None
     except ValidationError:
         raise DamagedFileError(f"{FILE}: not what a trainer writes") from None
-    return Holder(lease.host, lease.process, max(0.0, now - written))
+    return Holder(lease.host, lease.process, max(0.0, now - written), lease.started)
 
 
 def file_system_time(folder: Path) -> float:

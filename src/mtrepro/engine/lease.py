@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mtrepro.engine.files import write_atomically
+from mtrepro.engine.processes import started
 from mtrepro.errors import LeaseError, OutputError
 
 FILE, LOCK = "lease.json", "lease.lock"  # in a run's state folder
@@ -47,7 +48,7 @@ class Lease:
                 f"{folder}: cannot be written: {error.strerror}\n  choose a folder you may write to"
             ) from None
         self._folder, self._file = folder, folder / FILE
-        self._me = {"host": socket.gethostname(), "process": os.getpid()}
+        self._me = {"host": socket.gethostname(), "process": os.getpid(), "started": started(os.getpid())}
         self._beaten: float | None = None
         self._locked = False
         self._take_lock(say, patience)

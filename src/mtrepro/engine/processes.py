@@ -1,8 +1,11 @@
-"""Which processes of this machine live; a number alone is not enough, because numbers are used again."""
+"""Processes of this machine: which live, where a number alone is not enough because numbers are used again, and what
+those inherit that are started."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 
@@ -21,6 +24,21 @@ def ancestors(count: int) -> dict[int, str | None]:
         fields = _fields(process)
         process = int(fields[1]) if fields else 0
     return found
+
+
+@contextlib.contextmanager
+def changed_environment(changes: Mapping[str, str]) -> Iterator[None]:
+    """This process's environment variables, which those that it starts inherit, with some changed for a while."""
+    before = {name: os.environ.get(name) for name in changes}
+    os.environ.update(changes)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def _fields(process: int) -> list[str]:

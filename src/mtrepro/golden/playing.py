@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -17,6 +15,7 @@ from numpy.typing import NDArray
 
 from mtrepro.benchmarks import Environment, SimulationError
 from mtrepro.benchmarks.loading import load_benchmark
+from mtrepro.engine.processes import changed_environment
 from mtrepro.engine.streams import numpy_stream
 
 HELD = 5  # steps for which an action is held: drawn anew at each step, actions cancel out and the arm hardly moves
@@ -88,7 +87,7 @@ def play_all(
     if environment is None and (workers <= 1 or len(jobs) <= 1):
         yield from map(play_or_reason, jobs)
         return
-    with _changed(environment or {}):
+    with changed_environment(environment or {}):
         yield from _play_elsewhere(jobs, workers)
 
 
@@ -110,21 +109,6 @@ def play_or_reason(job: Job) -> Trajectory | str:
         return str(error)
     except Exception as error:  # a changed simulator may fail in any way; its task must be named all the same
         return f"{type(error).__name__}: {error}"
-
-
-@contextlib.contextmanager
-def _changed(environment: Mapping[str, str]) -> Iterator[None]:
-    """This process's environment variables, which those that it starts inherit, with some changed for a while."""
-    before = {name: os.environ.get(name) for name in environment}
-    os.environ.update(environment)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 def _record(environment: Environment, actions: int, stream: np.random.Generator, steps: int) -> Trajectory:
