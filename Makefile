@@ -29,7 +29,7 @@ containers: setup ## build both Apptainer images; BASE=local where no image regi
 	python tools/build_images.py --base $(or $(BASE),registry)
 
 cluster-test: setup ## real Slurm, real Apptainer, disturbed runs; needs root on Debian
-	MTREPRO_CLUSTER_TESTS=$(or $(MTREPRO_CLUSTER_TESTS),1) pytest tests/cluster -p no:cacheprovider -rs --durations=0
+	MTREPRO_CLUSTER_TESTS=$(or $(MTREPRO_CLUSTER_TESTS),1) MTREPRO_MOMENTS=$(or $(MTREPRO_MOMENTS),10) pytest tests/cluster -p no:cacheprovider -rs --durations=0
 
 bench: setup ## print how fast it is here, beside stock Gymnasium
 	python -m tests.bench

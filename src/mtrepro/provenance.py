@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from mtrepro import images
+from mtrepro import images, kernels
 from mtrepro.paths import root
 
 
@@ -22,6 +22,7 @@ def machine(device: torch.device, threads: int) -> dict[str, Any]:
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "threads": threads,
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "kernels": kernels.told(),
     }
 
 

@@ -212,10 +212,11 @@ class _Running:
                 )
         if changed := self.source.differences(state["source"]):
             raise StateError(f"{where}: the checkpoint is of other code ({', '.join(changed)}); remove the folder")
-        other = [key for key, value in self.machine.items() if state["machine"][key] != value]
+        then = state["machine"]
+        other = [key for key, value in self.machine.items() if then.get(key, value) != value]
         if not other:
             return
-        change = ", ".join(f"{key} {state['machine'][key]} -> {self.machine[key]}" for key in other)
+        change = ", ".join(f"{key} {then[key] or 'none'} -> {self.machine[key] or 'none'}" for key in other)
         if not self.options.other_machine:
             raise StateError(
                 f"{where}: the run was begun with other settings of the machine: {change}\n"

@@ -8,18 +8,19 @@ everything here is skipped, with the reason. Under MTREPRO_CLUSTER_TESTS=where-p
 from __future__ import annotations
 
 import os
-import random
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from tests.workflow.conftest import Checkout, copy_checkout
 
-from .slurm import HERE, Cluster
+from .moments import BUDGET, MOMENTS, RUNS, SEED
+from .slurm import HERE, Cluster, Study
 
 ROOT = HERE.parents[1]
 
@@ -39,7 +40,8 @@ def why_not() -> str | None:
 
 def call(*command: str | Path) -> None:
     """Run a command of the set-up; what it printed is the reason if it fails."""
-    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    words = ("timeout", "900", *command)
+    done = subprocess.run(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     said = f"{' '.join(map(str, command))}: left with {done.returncode}:\n{done.stdout}"
     if done.returncode and os.environ["MTREPRO_CLUSTER_TESTS"] == "where-possible":
         pytest.skip(f"this machine cannot be set up for it: {said}")
@@ -67,11 +69,33 @@ def images(machine: None) -> Path:
 
 
 @pytest.fixture(scope="session")
-def cluster(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Cluster:
-    """A copy of this checkout with the images, whose jobs go to Slurm."""
-    checkout = copy_checkout(tmp_path_factory.mktemp("cluster") / "checkout")
-    bring_images(images, checkout)
-    return Cluster(checkout, tmp_path_factory.mktemp("record"))
+def new_cluster(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Cluster]:
+    """Makes a copy of this checkout with the images, whose jobs go to Slurm. There is one head a checkout."""
+    pristine = tmp_path_factory.mktemp("pristine") / "checkout"
+    bring_images(images, copy_checkout(pristine))
+
+    def copy() -> Cluster:
+        path = tmp_path_factory.mktemp("cluster") / "checkout"
+        shutil.copytree(pristine, path, symlinks=True)
+        return Cluster(Checkout(path), tmp_path_factory.mktemp("record"))
+
+    return copy
+
+
+@pytest.fixture(scope="session")
+def cluster(new_cluster: Callable[[], Cluster]) -> Cluster:
+    """The checkout of the tests that follow one another."""
+    return new_cluster()
+
+
+@pytest.fixture(scope="session")
+def undisturbed(cluster: Cluster) -> Study:
+    """A study that nothing disturbed: what each disturbed one must end with."""
+    study = cluster.study(BUDGET, RUNS)
+    with study.running() as head, ThreadPoolExecutor(RUNS) as pool:
+        study.seconds = min(pool.map(lambda seed: study.wait_until(float("inf"), seed), range(RUNS)))
+        head.ends()
+    return study
 
 
 def bring_images(images: Path, checkout: Checkout) -> None:
@@ -81,17 +105,6 @@ def bring_images(images: Path, checkout: Checkout) -> None:
         (checkout.path / "containers" / file.name).symlink_to(file)
 
 
-@pytest.fixture
-def moment(request: pytest.FixtureRequest) -> float:
-    """A random share of a run; its seed is in the test's name, so that a failure can be repeated."""
-    return random.Random(request.param).uniform(0.05, 0.6)
-
-
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """One random moment of each kind, or as many as MTREPRO_MOMENTS says."""
-    if "moment" in metafunc.fixturenames:
-        count = int(os.environ.get("MTREPRO_MOMENTS", "1"))
-        given = int(os.environ.get("MTREPRO_SEED", "0"))
-        # Skipped tests keep their names: pytest-xdist compares what its workers collect.
-        first = given or (1 if why_not() else random.SystemRandom().randrange(1, 10**6))
-        metafunc.parametrize("moment", range(first, first + count), indirect=True, ids=lambda seed: f"seed{seed}")
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how often each kind of disturbance happened, and what repeats the same moments."""
+    terminalreporter.write_line(f"{MOMENTS} random moments of each kind, those of MTREPRO_SEED={SEED}")

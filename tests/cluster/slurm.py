@@ -64,16 +64,14 @@ class Cluster:
     folder: Path
     count: int = field(default=0)
 
-    def study(
-        self, budget: int, seeds: str = "[0]", gpu: int = 1, tries: int = 4, benchmark: str = "toy-state"
-    ) -> Study:
-        """Write a study of small runs that have `budget` steps."""
+    def study(self, budget: int, runs: int = 1, gpu: int = 1, tries: int = 4, benchmark: str = "toy-state") -> Study:
+        """Write a study of some small runs that have `budget` steps each; their seeds count from 0."""
         self.count += 1
         name = f"c{self.count}"
         numbers = {"budget": budget, "every": budget // 4, "gpu": gpu, "tries": tries}
-        text = STUDY.format(name=name, benchmark=benchmark, seeds=seeds, **numbers)
+        text = STUDY.format(name=name, benchmark=benchmark, seeds=list(range(runs)), **numbers)
         (self.checkout.path / f"config/studies/{name}.yaml").write_text(text)
-        return Study(self, name)
+        return Study(self, name, runs)
 
 
 @dataclass
@@ -82,7 +80,10 @@ class Study:
 
     cluster: Cluster
     name: str
-    seconds: float = 0.0  # of the processor, that its training took
+    runs: int
+    heads: list[Head] = field(default_factory=list)
+    variables: dict[str, str] = field(default_factory=dict)  # what its user exported
+    seconds: float = 0.0  # of the processor, that the training of its quickest run took
 
     @property
     def results(self) -> Path:
@@ -118,71 +119,88 @@ class Study:
             recorder.write_text(RECORDER.format(record=self.record, sbatch=sbatch))
             recorder.chmod(0o755)
         variables = self.cluster.checkout.variables()
-        return variables | {"PATH": f"{folder}:{variables['PATH']}", "SECRET_TOKEN": "of the host"}
+        return variables | {"PATH": f"{folder}:{variables['PATH']}", "SECRET_TOKEN": "of the host"} | self.variables
 
     def head(self, *words: str) -> Head:
-        """Start the head process."""
+        """Start a head process."""
         log = self.cluster.folder / f"{self.name}-{time.monotonic_ns()}.log"
         with log.open("w") as out:
             process = subprocess.Popen(
-                self.command(*words),
+                self.command("runs", *words),
                 cwd=self.cluster.checkout.path,
                 env=self.environment(),
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        return Head(process, log)
+        self.heads.append(Head(process, log, self.cluster.checkout.path))
+        return self.heads[-1]
 
     @contextlib.contextmanager
-    def running(self) -> Iterator[Head]:
-        """A head that is ended, with its jobs, if the test does not see its end."""
-        head = self.head()
+    def running(self, *words: str) -> Iterator[Head]:
+        """A head; it and the study's later ones are ended, with their jobs, if the test does not see their end."""
         try:
-            yield head
+            yield self.head(*words)
         finally:
-            head.kill()
+            for head in self.heads:
+                head.kill()
             for job in self.jobs():
                 subprocess.run(("scancel", "--quiet", job), check=False)
 
-    def jobs(self) -> list[str]:
-        """The ids of this study's jobs that Slurm still has to do with."""
-        listed = slurm("squeue", "--noheader", "--format", "%i|%T|%k").splitlines()
+    def jobs(self) -> dict[str, str]:
+        """The jobs of this study that Slurm still has to do with: the run of each id."""
         names = {path.name for path in self.results.glob("mt_sac-*")}
-        found = [line.split("|") for line in listed]
-        return [job for job, _, comment in found if comment.removeprefix("rule_train_wildcards_") in names]
+        found = {}
+        for line in slurm("squeue", "--noheader", "--format", "%i|%Z|%k").splitlines():
+            job, folder, comment = line.split("|")
+            run = comment.removeprefix("rule_train_wildcards_")
+            if folder == str(self.cluster.checkout.path) and run in names:
+                found[job] = run
+        return found
 
-    def job(self) -> str:
-        """The one job of this study, once it is running."""
-        return str(wait_for(lambda: next(iter(self.jobs()), None), "a job in the queue"))
+    def job(self, seed: int = 0) -> str:
+        """The job of one run, once it is in the queue."""
+        of_it = f"mt_sac-s{seed}-"
+        return str(wait_for(lambda: [job for job, run in self.jobs().items() if run.startswith(of_it)], "a job")[0])
 
-    def wait_until(self, seconds: float) -> float:
-        """Wait until the run has trained for so long by the processor's clock, or is over; how long it was then.
+    def wait_until(self, seconds: float, seed: int = 0) -> float:
+        """Wait until a run has trained for so long by the processor's clock, or is over; how long it was then.
 
         The clock on the wall says little on a machine that does other things besides.
         """
-        begun = last = wait_for(self._used, f"{self.name} trains")
-        while (now := self._used()) is not None and now - begun < seconds:
+        begun = last = wait_for(lambda: self._used(seed), f"{self.name} trains seed {seed}", 600)
+        while (now := self._used(seed)) is not None and now - begun < seconds:
             last = now
-            time.sleep(0.05)
+            time.sleep(0.1)
         return last - begun
 
-    def _used(self) -> float | None:
+    def _used(self, seed: int) -> float | None:
         """Processor seconds of the trainer; None where there is none."""
         try:
-            fields = Path(f"/proc/{self.trainer()}/stat").read_text().rpartition(")")[2].split()
+            fields = Path(f"/proc/{self.trainer(seed)}/stat").read_text().rpartition(")")[2].split()
         except (OSError, ValueError):
             return None
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
-    def trainer(self) -> int:
+    def training(self) -> set[int]:
+        """The seeds of the runs that have a living trainer now."""
+        leases = self.results.glob(".state/mt_sac-s*/lease.json")
+        seeds = {int(lease.parent.name.split("-")[1].removeprefix("s")) for lease in leases}
+        return {seed for seed in seeds if self._used(seed) is not None}
+
+    def trainer(self, seed: int = 0) -> int:
         """The process that trains, by its lease."""
-        (lease,) = self.results.glob(".state/*/lease.json")
+        (lease,) = self.results.glob(f".state/mt_sac-s{seed}-*/lease.json")
         return int(json.loads(lease.read_text())["process"])
 
     def records(self) -> list[dict[str, Any]]:
         """run.json of every finished run."""
         return [json.loads(file.read_text()) for file in sorted(self.results.glob("mt_sac-*/run.json"))]
+
+    def matches(self, undisturbed: Study) -> bool:
+        """Whether all its runs are finished and have, byte for byte, the files of those that nothing disturbed."""
+        mine, theirs = self.contents(), undisturbed.contents()
+        return len(mine) == self.runs and all(mine[run] == theirs[run] for run in mine.keys() & theirs.keys())
 
     def contents(self) -> dict[str, dict[str, bytes]]:
         """The files of every run in which two equal runs must not differ."""
@@ -196,6 +214,13 @@ class Head:
 
     process: subprocess.Popen[bytes]
     log: Path
+    checkout: Path
+
+    def works(self) -> bool:
+        """Whether it has started or taken over its jobs."""
+        assert self.process.poll() is None, self.said()
+        note = self.checkout / ".snakemake/mtrepro-head.json"
+        return note.exists() and json.loads(note.read_text())["process"] == self.process.pid
 
     def said(self) -> str:
         return self.log.read_text()

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# A real Slurm cluster of one node on this Debian machine, its partition called gpu, with one GPU that is only pretended
-# (/dev/null) but asked for, counted and handed out like any other. Run as root; stop-slurm.sh ends it. Does nothing where
-# a cluster answers already.
+# A real Slurm cluster of one node on this Debian machine, its partition called gpu, with eight cores and eight GPUs that
+# are only pretended (the GPUs are empty files) but asked for, counted and handed out like any other: most of a small job is
+# waiting, so eight of them share two cores well. Run as root; stop-slurm.sh ends it. Does nothing where a cluster answers
+# already.
 set -euo pipefail
 
 if ! command -v slurmctld >/dev/null; then
@@ -25,8 +26,10 @@ chown -R munge:munge /run/munge /var/lib/munge /var/log/munge /etc/munge
 pgrep -x munged >/dev/null || su -s /bin/sh munge -c /usr/sbin/munged
 
 host=$(hostname -s)
+for i in {0..7}; do ln -s /dev/null "$state/gpu$i"; done
 memory=$(awk '/MemTotal/ { print int($2 / 1024 * 0.85) }' /proc/meminfo)
 # cred_expire: a requeued job waits for that long before it starts again, two minutes by default.
+# config_overrides: the node is believed to have the cores that are written here.
 cat >/etc/slurm/slurm.conf <<CONFIGURATION
 ClusterName=mtrepro-test
 SlurmctldHost=$host(127.0.0.1)
@@ -35,6 +38,7 @@ SlurmdUser=root
 AuthType=auth/munge
 AuthInfo=cred_expire=10
 StateSaveLocation=$state/slurmctld
+SlurmdParameters=config_overrides
 SlurmdSpoolDir=$state/slurmd
 SlurmctldLogFile=/var/log/slurm/slurmctld.log
 SlurmdLogFile=/var/log/slurm/slurmd.log
@@ -49,10 +53,10 @@ KillWait=10
 GresTypes=gpu
 JobAcctGatherType=jobacct_gather/none
 AccountingStorageType=accounting_storage/none
-NodeName=$host NodeAddr=127.0.0.1 CPUs=$(nproc) RealMemory=$memory Gres=gpu:1 State=UNKNOWN
+NodeName=$host NodeAddr=127.0.0.1 CPUs=8 RealMemory=$memory Gres=gpu:8 State=UNKNOWN
 PartitionName=gpu Nodes=ALL Default=YES MaxTime=INFINITE State=UP PreemptMode=REQUEUE
 CONFIGURATION
-echo 'Name=gpu File=/dev/null Count=1' >/etc/slurm/gres.conf
+echo "Name=gpu File=$state/gpu[0-7]" >/etc/slurm/gres.conf
 
 slurmctld || { tail -n 5 /var/log/slurm/slurmctld.log >&2; exit 1; }
 slurmd || { tail -n 5 /var/log/slurm/slurmd.log >&2; exit 1; }

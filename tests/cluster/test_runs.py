@@ -6,45 +6,38 @@ import os
 import time
 from pathlib import Path
 
-import pytest
 import yaml
 
+from mtrepro import kernels
+
+from .moments import RUNS
 from .slurm import Cluster, Study
-
-BUDGET = 3_000  # some seconds of training, to be disturbed in
-
-
-@pytest.fixture(scope="session")
-def undisturbed(cluster: Cluster) -> Study:
-    """A study of one run that nothing disturbed."""
-    study = cluster.study(BUDGET)
-    head = study.head()
-    study.seconds = study.wait_until(float("inf"))
-    head.ends()
-    return study
 
 
 def test_every_job_ran_in_the_image_on_the_gpu_that_was_asked_for(undisturbed: Study) -> None:
     digests = yaml.safe_load((undisturbed.cluster.checkout.path / "containers/digests.yaml").read_text())
     image = digests["images"]["train"]
-    (record,) = undisturbed.records()
-    container = record["provenance"]["container"]
-    assert container["image"] == image["file"].removeprefix("containers/")
-    assert (container["manifest"], container["sif"]) == (image["manifest"], image["sif"])
-    assert record["provenance"]["hardware"]["visible_gpus"] == "0"
-    assert record["provenance"]["commit"] and record["provenance"]["job"].isdigit()
-    assert (record["status"], record["resumes"], record["exact"]) == ("done", 0, True)
+    records = undisturbed.records()
+    assert len(records) == RUNS
+    for record in records:
+        container = record["provenance"]["container"]
+        assert container["image"] == image["file"].removeprefix("containers/")
+        assert (container["manifest"], container["sif"]) == (image["manifest"], image["sif"])
+        assert record["provenance"]["hardware"]["visible_gpus"] in set("01234567")  # one of the cluster's
+        assert record["provenance"]["commit"] and record["provenance"]["job"].isdigit()
+        assert (record["status"], record["resumes"], record["exact"]) == ("done", 0, True)
 
 
 def test_a_job_is_submitted_with_exactly_this(undisturbed: Study) -> None:
-    (line,) = undisturbed.submitted()
-    (name,) = undisturbed.contents()
-    assert line.startswith("--parsable --job-name ")
-    asked = line.partition("--comment ")[2].partition(" --wrap")[0]
-    assert asked == (
+    lines = undisturbed.submitted()
+    assert all(line.startswith("--parsable --job-name ") for line in lines)
+    asked = {line.partition("--comment ")[2].partition(" --wrap")[0] for line in lines}
+    assert asked == {
         f"rule_train_wildcards_{name} -A default -p gpu -t 30 --mem 1500 --requeue --cpus-per-task=1 "
         f"--signal=USR1@120 -D {undisturbed.cluster.checkout.path} --gpus=1"
-    )
+        for name in undisturbed.contents()
+    }
+    assert len(lines) == RUNS
 
 
 def trains(study: Study, profile: str) -> bool:
@@ -86,7 +79,8 @@ def test_meta_world_in_the_image_gives_the_bits_of_meta_world_outside(cluster: C
     inside, outside = cluster.study(200, benchmark="closing", gpu=0), cluster.study(200, benchmark="closing", gpu=0)
     head = inside.head()
     file = f"config/studies/{outside.name}.yaml"
-    cluster.checkout.run("snakemake", "runs", "--profile", "workflow/profiles/local", "--configfile", file)
+    clean = ("env", *(word for name in kernels.VARIABLES for word in ("--unset", name)))  # as in the image
+    cluster.checkout.run(*clean, "snakemake", "runs", "--profile", "workflow/profiles/local", "--configfile", file)
     head.ends()
     assert [record["provenance"]["container"] is None for record in inside.records() + outside.records()] == [
         False,

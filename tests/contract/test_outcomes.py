@@ -76,7 +76,7 @@ def test_a_checkpoint_of_another_specification_is_refused(tmp_path: Path) -> Non
 
 
 def test_other_threads_are_refused_or_marked_as_not_exact(tmp_path: Path) -> None:
-    path = write_run(tmp_path, longer(budget=300))
+    path = write_run(tmp_path, longer())
     start(path).kill()
     time.sleep(0.2)
     refused = call("train", path, "--threads", "2")
@@ -84,6 +84,17 @@ def test_other_threads_are_refused_or_marked_as_not_exact(tmp_path: Path) -> Non
     assert "begun with other settings of the machine: threads 1 -> 2" in refused.stderr
     assert call("train", path, "--threads", "2", "--other-machine").returncode == 0
     assert run_record(path)["exact"] is False and run_record(path)["threads"] == 2
+
+
+def test_other_kernels_of_a_numerical_library_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_run(tmp_path, longer())
+    monkeypatch.delenv("OPENBLAS_CORETYPE", raising=False)
+    start(path).kill()
+    time.sleep(0.2)
+    monkeypatch.setenv("OPENBLAS_CORETYPE", "Nehalem")
+    refused = call("train", path)
+    assert refused.returncode == 3
+    assert "begun with other settings of the machine: kernels none -> OPENBLAS_CORETYPE=Nehalem" in refused.stderr
 
 
 def test_a_second_trainer_leaves_and_a_finished_run_is_left_as_it_is(tmp_path: Path) -> None:

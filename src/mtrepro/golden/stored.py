@@ -15,7 +15,7 @@ import yaml
 from numpy.typing import NDArray
 from pydantic import Field
 
-from mtrepro import validation
+from mtrepro import kernels, validation
 from mtrepro.benchmarks.loading import load_family
 from mtrepro.engine.files import write_atomically
 from mtrepro.errors import MtreproError, SpecificationError
@@ -37,7 +37,9 @@ class MadeWith(Strict):
     """What golden trajectories were made with."""
 
     packages: dict[str, str] = Field(description="versions of the packages that the family's results depend on")
-    machine: str = Field(description="architecture, instructions that numpy chooses among, C library")
+    machine: str = Field(
+        description="architecture, instructions that numpy chooses among, C library, kernels that were asked for"
+    )
 
 
 class Golden(Strict):
@@ -166,7 +168,9 @@ def made_with(family: str) -> MadeWith:
     library = " ".join(platform.libc_ver()).strip() or platform.system()
     return MadeWith(
         packages={name: importlib.metadata.version(name) for name in load_family(family).PACKAGES},
-        machine=f"{platform.machine()} {' '.join(simd) or 'baseline'}, {library}",
+        machine=", ".join(
+            filter(None, (f"{platform.machine()} {' '.join(simd) or 'baseline'}", library, kernels.told()))
+        ),
     )
 
 
