@@ -72,13 +72,17 @@ def specify(study: StudyFile, run: str, output: Output) -> None:
 def train(
     specification: Annotated[Path, typer.Argument(help="a run's specification.yaml; results appear beside it")],
     threads: Annotated[int, typer.Option(min=1, help="torch threads; they belong to the run")] = 1,
-    workers: Annotated[int, typer.Option(min=0, help="processes that step environments; same bits either way")] = 0,
+    workers: Annotated[int, typer.Option(min=0, help="processes that step beside the trainer; same bits")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda or auto")] = "auto",
     log: Annotated[Path | None, typer.Option(help="file that gets a copy of what is printed")] = None,
     label: Annotated[str | None, typer.Option(help="what progress lines call the run")] = None,
     checkpoint_seconds: Annotated[float, typer.Option(min=0, help="between checkpoints, at least")] = 60.0,
     wait: Annotated[bool, typer.Option(help="where another process trains this run, wait for it")] = False,
     other_machine: Annotated[bool, typer.Option(help="resume with other threads, processor or device")] = False,
+    simulator: Annotated[
+        str,
+        typer.Option(envvar="MTREPRO_SIMULATOR", help="fast, or stock: the packages' own code; same bits either way"),
+    ] = "fast",
 ) -> int:
     """Train one run to its end, from its checkpoint where there is one. Exit statuses: docs/exit-statuses.md."""
     from mtrepro.engine.signals import StopRequest
@@ -87,7 +91,7 @@ def train(
         from mtrepro.running import Options
         from mtrepro.running import train as train_run
 
-        options = Options(threads, workers, device, checkpoint_seconds, log, label, wait, other_machine)
+        options = Options(threads, workers, device, checkpoint_seconds, log, label, wait, other_machine, simulator)
         return train_run(specification, options, stop)
 
 

@@ -18,6 +18,18 @@ class SpecificationError(MtreproError):
     status = 2
 
 
+class FastSimulatorError(MtreproError):
+    """What the environments rely on does not hold with what is installed here. Nothing was started."""
+
+    status = 2
+
+
+class WorkerError(MtreproError):
+    """A process that steps environments died: killed, or out of memory. The last checkpoint stands."""
+
+    status = 71
+
+
 class StateError(MtreproError):
     """Saved state that does not belong to this run, or that another machine setting made. Nothing was changed."""
 

@@ -19,12 +19,13 @@ import torch
 
 from mtrepro import gpus, provenance
 from mtrepro.accepting import is_finished
+from mtrepro.benchmarks.vector import WorkerDiedError
 from mtrepro.engine import checkpoint
 from mtrepro.engine.files import write_atomically
 from mtrepro.engine.lease import Lease
 from mtrepro.engine.processes import ancestors
 from mtrepro.engine.signals import StopRequest
-from mtrepro.errors import MtreproError, OutputError, StateError
+from mtrepro.errors import MtreproError, OutputError, StateError, WorkerError
 from mtrepro.paths import STATES_OF_CODE, checkpoint_folder, shown, state_folder
 from mtrepro.results import write_results
 from mtrepro.room import need_room
@@ -50,6 +51,7 @@ class Options:
     label: str | None = None  # what progress lines call the run; the run's name if None
     wait: bool = False  # where another process holds the run, wait until it is over instead of leaving
     other_machine: bool = False  # resume with other threads, processor or device; marked as not bit-exact
+    simulator: str = "fast"  # or "stock": the simulators' own environments; the same bits
 
 
 def train(path: Path, options: Options, stop: StopRequest) -> int:
@@ -100,6 +102,7 @@ class _Running:
         self.state_folder = state
         self.checkpoints = checkpoint_folder(state, self.source.digest())
         self.device = _device(options.device)
+        self.stock = _is_stock(options.simulator)
         self.started_by = started_by
         self.provenance = provenance.collect()  # now: what is committed while a run trains did not make it
         torch.set_num_threads(options.threads)
@@ -117,8 +120,9 @@ class _Running:
             self._drop_checkpoints()
             self.reporter.say(f"already done; results in {shown(self.folder)}")
             return 0
-        trainer = self.trainer = Trainer(self.specification, self.device, self.options.workers)
+        trainer = self.trainer = Trainer(self.specification, self.device, self.options.workers, self.stock)
         try:
+            trainer.benchmark.check()
             self._resume(trainer)
             need_room(self.checkpoints, trainer.state(), trainer.method, self.specification.budget - trainer.step)
             checkpoint.rehearse()
@@ -132,6 +136,10 @@ class _Running:
                 return self.stop.status
             self._finish(trainer)
             return 0
+        except WorkerDiedError as error:
+            raise WorkerError(
+                f"{error}\n  nothing is lost but the steps since the last checkpoint: the same command continues there"
+            ) from None
         finally:
             trainer.close()
 
@@ -251,6 +259,7 @@ class _Running:
             "resumes": self.history["resumes"],
             "seconds": self.history["seconds"],
             **self.machine,
+            "simulator": self.options.simulator,
             "source": self.source.as_dict(),
             "source_digest": self.source.digest(),
             "provenance": self.provenance,
@@ -264,6 +273,12 @@ class _Running:
                 self._save(trainer)
         outcome = f"diverged at step {trainer.step}: {trainer.diverged}" if trainer.diverged else "done"
         self.reporter.say(f"{outcome}; results in {shown(self.folder)}")
+
+
+def _is_stock(simulator: str) -> bool:
+    if simulator not in ("fast", "stock"):
+        raise MtreproError(f"--simulator {simulator}: unknown simulator\n  known: fast, stock")
+    return simulator == "stock"
 
 
 def _device(name: str) -> torch.device:

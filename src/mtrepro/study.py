@@ -38,7 +38,7 @@ class Resources(Strict):
     """What one training job asks of the cluster."""
 
     threads: int = Field(1, gt=0, description="torch threads and CPU cores; they belong to the run, see docs/resume.md")
-    workers: int = Field(0, ge=0, description="processes that step environments; 0 means the trainer does; same bits")
+    workers: int = Field(0, ge=0, description="processes that step environments beside the trainer; same bits")
     gpu: int = Field(0, ge=0, le=1, description="GPUs of a training job")
     mem_mb: int = Field(8_000, gt=0, description="main memory in megabytes")
     runtime: int = Field(1_440, gt=0, description="time limit of one try in minutes")

@@ -69,10 +69,12 @@ class TrainingRow(NamedTuple):
 class Trainer:
     """A run in progress. Its state is whole whenever the monitor is called."""
 
-    def __init__(self, specification: Specification, device: torch.device, workers: int = 0) -> None:
+    def __init__(
+        self, specification: Specification, device: torch.device, workers: int = 0, stock: bool = False
+    ) -> None:
         self.specification = specification
         settings = dict(specification.benchmark)
-        self.benchmark = load_benchmark(settings.pop("family"), settings, specification.seed)
+        self.benchmark = load_benchmark(settings.pop("family"), settings, specification.seed, stock)
         self.tasks = np.arange(len(self.benchmark.tasks))
         problem = Problem(
             tuple(self.benchmark.tasks), self.benchmark.observation_shape, self.benchmark.observation_dtype,

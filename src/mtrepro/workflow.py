@@ -63,13 +63,13 @@ class Study:
 
     @property
     def workers(self) -> int:
-        """Processes of one training job that step its environments."""
+        """Processes of one training job that step environments beside the trainer, which steps a share itself."""
         return self._resources.workers
 
     @property
     def cores(self) -> int:
-        """Cores of one training job: learning and stepping take turns."""
-        return max(self.threads, self.workers)
+        """Cores of one training job: learning and stepping take turns, and the trainer steps beside its workers."""
+        return max(self.threads, self.workers + 1)
 
     @property
     def device(self) -> str:

@@ -6,13 +6,14 @@ import argparse
 from pathlib import Path
 
 from mtrepro.paths import root, shown
-from tests.bench import checkpoint, environments, family, training, update
+from tests.bench import checkpoint, environments, family, identity, training, update
 from tests.bench.measuring import FULL, QUICK, record, write
 from tests.bench.showing import document, show
 
 # The environments come first: stock Gymnasium forks, which is best done before torch has threads.
 TOPICS = {
     "environments": environments.measure,
+    "identity": identity.measure,
     "update": update.measure,
     "family": family.measure,
     "training": training.measure,

@@ -1,4 +1,4 @@
-"""Environment steps a second: ours, stock Gymnasium's, and the physics alone as the limit.
+"""Environment steps a second: ours, the package's own, stock Gymnasium's, and the physics alone as the limit.
 
 All step the same tasks by the same random actions, whole episodes from their reset to the reset after them.
 """
@@ -6,9 +6,10 @@ All step the same tasks by the same random actions, whole episodes from their re
 from __future__ import annotations
 
 import os
+import statistics
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import Any, NamedTuple
@@ -27,7 +28,11 @@ from tests.bench.measuring import Effort, Row, Topic, in_turn, ratios, seconds
 
 SEED = 1
 PHYSICS = "physics alone"
-SYNC = "gym.make_vec sync"
+ALONE = "ours, one process"
+STOCK = "stock simulators, one process"
+SYNC = "gym sync, one process"
+ASYNC = "gym async, a process a task"
+PEERS = {"stock": STOCK, "sync": SYNC, "async": ASYNC}
 _STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 
 
@@ -35,37 +40,42 @@ class System(NamedTuple):
     """Something that steps all tasks."""
 
     step: Callable[[NDArray[np.float32]], object]
+    warm: Callable[[], object]  # visit every start once
     close: Callable[[], None]
 
 
 def measure(effort: Effort) -> Topic:
     """Steps a second for each length of episodes."""
     torch.set_num_threads(1)
-    rows: list[Row] = []
-    for horizon, repeats in effort.episodes:
-        rows += _rows(effort, horizon, repeats)
+    measured = [_measure(effort, horizon, repeats) for horizon, repeats in effort.episodes]
     notes = (
-        "Environment steps of all tasks together; protocol v3, a random goal at each reset; resets are counted in.",
-        "Stock: as Meta-World registers it (39 numbers, no one-hot), with its wrappers; seeded when made, because its "
-        "`reset(seed)` is ignored.",
+        "Environment steps of all tasks together, by the steps of an episode; protocol v3, a random goal at each "
+        "reset; resets are counted in.",
+        "Ours: two processes are the trainer and one worker. Every start was visited once before, as in any long run; "
+        "a first visit costs about 2 ms of settling more, `goals` is the time of all first visits together.",
+        "Stock: Meta-World's own classes in our loop; gym: `gym.make_vec` of what it registers (39 numbers, no "
+        "one-hot), with its wrappers; seeded when made, because its `reset(seed)` is ignored.",
         "Physics alone: the recorded controls of one episode again, five `mj_step` and one `mj_forward` each, no "
         "resets or rewards, one process. The share is of this rate times the cores that can work; where other programs "
         "keep them busy, shares of several processes are too low.",
+        *(parts for _, parts in measured),
     )
-    return Topic("Environment steps, MT10, random actions", notes, tuple(rows))
+    return Topic("Environment steps, MT10, random actions", notes, tuple(row for rows, _ in measured for row in rows))
 
 
-def _rows(effort: Effort, horizon: int, repeats: int) -> Iterator[Row]:
+def _measure(effort: Effort, horizon: int, repeats: int) -> tuple[list[Row], str]:
+    """The rows of one length of episodes, and where a step's time goes, in words."""
     benchmark = _benchmark(effort, horizon)
     tasks, cores = len(benchmark.tasks), os.cpu_count() or 1
     actions = np.random.default_rng(SEED).uniform(-1, 1, (horizon, tasks, 4)).astype(np.float32)
     with ExitStack() as stack:
-        systems, starting = {}, {}
+        systems, starting, warming = {}, {}, {}
         for name, make, _ in _candidates(effort, horizon, tasks):
             begun = time.perf_counter()
             systems[name] = make()
-            starting[name] = [time.perf_counter() - begun]
             stack.callback(systems[name].close)
+            starting[name] = [time.perf_counter() - begun]
+            warming[name] = [seconds(systems[name].warm)]
         measurements: dict[str, Callable[[], float]] = {
             name: partial(_speed, system, actions) for name, system in systems.items()
         }
@@ -73,26 +83,44 @@ def _rows(effort: Effort, horizon: int, repeats: int) -> Iterator[Row]:
         for recording in recorded:
             stack.callback(recording.close)
         measurements[PHYSICS] = lambda: tasks * horizon / sum(seconds(each.replay) for each in recorded)
-        speeds = in_turn(repeats, measurements)
-    head, unit = f"{horizon}-step episodes: ", "steps/s"
+        measurements["step"] = lambda: sum(seconds(each.play) for each in recorded) / tasks / horizon
+        measurements["reset"] = lambda: sum(seconds(each.reset) for each in recorded) / tasks / horizon
+        found = in_turn(repeats, measurements)
+    head, unit, rows = f"{horizon}: ", "steps/s", []
     for name, _, processes in _candidates(effort, horizon, tasks):
         beside = {
-            "% of physics": ratios(speeds[name], speeds[PHYSICS], 100 / min(processes, cores)),
-            "x sync": ratios(speeds[name], speeds[SYNC]),
+            "% of physics": ratios(found[name], found[PHYSICS], 100 / min(processes, cores)),
+            **{f"x {other}": ratios(found[name], found[key]) for other, key in PEERS.items()},
             "start, s": starting[name],
         }
-        role: Any = "peer" if name.startswith("gym") else "ours"
-        yield Row(head + name, role, unit, speeds[name], 1, processes, beside)
-    yield Row(head + PHYSICS, "limit", unit, speeds[PHYSICS], 1, 1, {"x sync": ratios(speeds[PHYSICS], speeds[SYNC])})
+        if not name.startswith("gym"):
+            beside["goals, s"] = warming[name]
+        role: Any = "ours" if name.startswith("ours") else "peer"
+        rows.append(Row(head + name, role, unit, found[name], 1, processes, beside))
+    beside = {f"x {other}": ratios(found[PHYSICS], found[key]) for other, key in PEERS.items()}
+    rows.append(Row(head + PHYSICS, "limit", unit, found[PHYSICS], 1, 1, beside))
+    return rows, _parts(horizon, found)
+
+
+def _parts(horizon: int, found: Mapping[str, Sequence[float]]) -> str:
+    """Where the time of one process goes, in words: medians, each the rest of what holds it."""
+    whole, physics = (1e6 / statistics.median(found[name]) for name in (ALONE, PHYSICS))
+    step, reset = (1e6 * statistics.median(found[name]) for name in ("step", "reset"))
+    return (
+        f"{horizon}-step episodes, {ALONE}: a step takes {whole:.0f} microseconds; of them the physics {physics:.0f}, "
+        f"the task's reward and observation {step - physics:.0f}, resets {reset:.1f}, the loop from task to task "
+        f"{whole - step - reset:.0f}."
+    )
 
 
 def _candidates(effort: Effort, horizon: int, tasks: int) -> Iterator[tuple[str, Callable[[], System], int]]:
     """Name, how to make it, and the processes that step."""
-    for workers in (0, 1, 2):
-        name = f"ours, {workers} worker{'s' * (workers != 1)}"
-        yield name, partial(_ours, effort, horizon, workers), min(max(workers, 1), tasks)
+    yield STOCK, partial(_ours, effort, horizon, 0, stock=True), 1
+    yield ALONE, partial(_ours, effort, horizon, 0), 1
+    yield "ours, two processes", partial(_ours, effort, horizon, 1), min(2, tasks)
+    yield "ours, three processes", partial(_ours, effort, horizon, 2), min(3, tasks)
     yield SYNC, partial(_stock, effort, horizon, "sync"), 1
-    yield "gym.make_vec async", partial(_stock, effort, horizon, "async"), tasks
+    yield ASYNC, partial(_stock, effort, horizon, "async"), tasks
 
 
 def _speed(system: System, actions: NDArray[np.float32]) -> float:
@@ -108,10 +136,17 @@ def _benchmark(effort: Effort, horizon: int) -> Benchmark:
     return made
 
 
-def _ours(effort: Effort, horizon: int, workers: int) -> System:
-    environments = VectorEnvironment(_benchmark(effort, horizon), "training", workers)
+def _ours(effort: Effort, horizon: int, workers: int, stock: bool = False) -> System:
+    benchmark = _benchmark(effort, horizon)
+    benchmark.stock = stock
+    environments = VectorEnvironment(benchmark, "training", workers)
     environments.reset()
-    return System(environments.step, environments.close)
+
+    def warm() -> None:
+        for goal in range(1 if stock else benchmark.settings.goal_count):
+            environments.reset(goal)
+
+    return System(environments.step, warm, environments.close)
 
 
 def _stock(effort: Effort, horizon: int, strategy: str) -> System:
@@ -123,7 +158,7 @@ def _stock(effort: Effort, horizon: int, strategy: str) -> System:
         warnings.simplefilter("ignore")  # gymnasium's, on the precision of bounds
         environments = gymnasium.make_vec(name, vector_strategy=strategy, **conditions)
         environments.reset()
-    return System(environments.step, environments.close)
+    return System(environments.step, lambda: None, environments.close)
 
 
 class Recording:
@@ -135,7 +170,7 @@ class Recording:
         simulator: Any = self._environment._simulator
         self._model, self._data = simulator.model, simulator.data
         self._skip = simulator.frame_skip
-        self.first = self.state()
+        self.first, self._actions = self.state(), actions
         self._controls = []
         for action in actions:
             self._environment.step(action)
@@ -151,6 +186,19 @@ class Recording:
             data.mocap_pos[:], data.mocap_quat[:], data.ctrl[:] = place, turn, control
             mujoco.mj_step(model, data, self._skip)
             mujoco.mj_forward(model, data)
+
+    def play(self) -> None:
+        """The same steps again, with observation and reward; from where the last `replay` ended."""
+        simulator: Any = self._environment._simulator
+        simulator.curr_path_length = 0
+        mujoco.mj_setState(self._model, self._data, self.first, _STATE)
+        for action in self._actions:
+            simulator.step(action)
+
+    def reset(self) -> None:
+        """One start that was visited before."""
+        simulator: Any = self._environment._simulator
+        simulator.reset()
 
     def state(self) -> NDArray[np.float64]:
         """Everything that the physics goes on from."""

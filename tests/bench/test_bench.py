@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from mtrepro.benchmarks.loading import load_benchmark
 from mtrepro.specification import method_names
 from tests.bench.__main__ import TOPICS
-from tests.bench.environments import Recording
+from tests.bench.environments import ALONE, ASYNC, STOCK, SYNC, Recording
 from tests.bench.family import ARMS, GATHERED, ONE, gathered
 from tests.bench.measuring import Effort, record, write
 from tests.bench.showing import BEGIN, END, document
@@ -24,10 +24,11 @@ LEAST = Effort(  # called full, because the page takes nothing less
     "full", ("reach-v3",), episodes=((3, 1),), repeats=1, threads=1, updates=1, small_updates=1, products=1,
     steps=1, demo_steps=2, random_steps=4, transitions=2000, saves=1, limit=1.0,
 )  # fmt: skip
-ENVIRONMENTS = ("ours, 0 workers", "ours, 1 worker", "ours, 2 workers", "gym.make_vec sync", "gym.make_vec async")
+ENVIRONMENTS = (STOCK, ALONE, "ours, two processes", "ours, three processes", SYNC, ASYNC)
 UPDATES = ("update, 400 x 3, batch 1280", "update, 64 x 2, batch 192", "matrix product 1280 x 400 x 400")
 ROWS = {
-    "environments": [f"3-step episodes: {name}" for name in (*ENVIRONMENTS, "physics alone")],
+    "environments": [f"3: {name}" for name in (*ENVIRONMENTS, "physics alone")],
+    "identity": [f"reward {version}, 3-step episodes" for version in ("v2", "v1")],
     "update": list(UPDATES),
     "family": [*ARMS, GATHERED, ONE],
     "training": ["MT10, 0 workers", "MT10, 2 workers", "demo, 0 workers"],

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from mtrepro.benchmarks import Benchmark
 from mtrepro.benchmarks.loading import families, load_benchmark
+from mtrepro.benchmarks.shares import shares
 from mtrepro.benchmarks.vector import TaskError, VectorEnvironment
 from mtrepro.errors import SpecificationError
 
@@ -68,6 +69,19 @@ def test_any_number_of_workers_gives_the_same_bits_on_metaworld() -> None:
         with VectorEnvironment(benchmark, "training", workers) as environment:
             records.append(environment.reset().tobytes() + record(environment, actions(benchmark, 30)))
     assert records == records[:1] * 4
+
+
+def test_shares_cost_about_the_same_and_hold_each_task_once() -> None:
+    assert shares([5, 1, 1, 1, 1, 1], 2) == [[0], [1, 2, 3, 4, 5]]
+    assert shares([1.0] * 4, 3) == [[0, 3], [1], [2]]
+    assert shares([2, 1], 3) == [[], [0], [1]], (
+        "where every worker has a task and none is left, the main process has none"
+    )
+    costs = np.random.default_rng(0).uniform(70, 142, 50).tolist()
+    found = shares(costs, 4)
+    assert sorted(task for share in found for task in share) == list(range(50))
+    sums = [sum(costs[task] for task in share) for share in found]
+    assert max(sums) < 1.08 * min(sums)  # less than half a task
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -5,7 +5,8 @@ A family is a module `benchmarks/<family>.py` with
 - `PACKAGES`: the installed distributions whose versions its results depend on, as a tuple of names;
 - `Settings`: a frozen pydantic model, every field described, which rejects impossible combinations and fills in what a
   protocol implies; it has `task_names()` and `evaluation_episodes`, which planning reads without making a benchmark;
-- `Benchmark(settings, seed)`: see the protocol below.
+- `Benchmark(settings, seed)`: see the protocol below. Where steps of its tasks cost unlike time it may have `costs`,
+  one number for each task, by which they are shared out to worker processes.
 
 Importing a family is cheap: simulators are imported when the first environment is made, so that planning is quick.
 No list of families is kept: `config/benchmarks/<name>.yaml` names the family.
@@ -72,6 +73,15 @@ class Benchmark(Protocol):
     action_mask: NDArray[np.bool_]  # (tasks, action_size): False where a task has no such action
     horizon: int  # steps of an episode at most
     evaluation_episodes: int  # how many episodes per task the protocol asks for
+    stock: bool  # make the simulator's own environments, not faster ones with the same bits; set before the first
+
+    def check(self) -> None:
+        """Called once before a run's first step: see that faster environments still equal the simulator's own.
+
+        Raises:
+            FastSimulatorError: they do not, with what is installed here.
+        """
+        ...
 
     def make(self, task: int, purpose: Purpose) -> Environment:
         """Make the environment of task `task` (an index into `tasks`)."""

@@ -39,8 +39,11 @@ def load_family(family: str, where: str = "benchmark") -> ModuleType:
     return importlib.import_module(f"mtrepro.benchmarks.{family}")
 
 
-def load_benchmark(family: str, settings: Mapping[str, Any] | BaseModel, seed: int) -> Benchmark:
+def load_benchmark(family: str, settings: Mapping[str, Any] | BaseModel, seed: int, stock: bool = False) -> Benchmark:
     """The benchmark of a family with these settings and the run's seed.
+
+    Args:
+        stock: step the simulator's own environments where the family has faster ones with the same bits.
 
     Raises:
         SpecificationError: unknown family, or settings that it refuses.
@@ -48,7 +51,9 @@ def load_benchmark(family: str, settings: Mapping[str, Any] | BaseModel, seed: i
     module = load_family(family)
     if not isinstance(settings, BaseModel):
         settings = validation.validate(module.Settings, settings, "benchmark", PAGE)
-    return cast(Benchmark, module.Benchmark(settings, seed))
+    made = cast(Benchmark, module.Benchmark(settings, seed))
+    made.stock = stock
+    return made
 
 
 def _defines_benchmark(path: Path) -> bool:

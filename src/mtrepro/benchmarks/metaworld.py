@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from mtrepro.benchmarks import Purpose
 from mtrepro.benchmarks.metaworld_environment import Sawyer, draw_goals
-from mtrepro.benchmarks.metaworld_tasks import MT50, SETS
+from mtrepro.benchmarks.metaworld_tasks import COSTS, MT50, SETS
 from mtrepro.engine.streams import numpy_stream
 
 PACKAGES = ("gymnasium", "metaworld", "mujoco", "numpy", "scipy")
@@ -127,6 +127,8 @@ class Settings(BaseModel):
 class Benchmark:
     """Meta-World; see the protocol in `benchmarks/__init__.py`."""
 
+    stock = False  # the package's own classes instead of the faster layer over them
+
     def __init__(self, settings: Settings, seed: int) -> None:
         self.settings, self.seed = settings, seed
         self.tasks = settings.tasks
@@ -134,19 +136,33 @@ class Benchmark:
         self.observation_dtype: np.dtype[Any] = np.dtype(np.float32)
         self.action_size = 4
         self.action_mask: NDArray[np.bool_] = np.ones((len(settings.tasks), 4), dtype=np.bool_)
+        self.costs = [COSTS[task] for task in settings.tasks]
         self.horizon = settings.horizon
         self.evaluation_episodes = settings.evaluation_episodes
         self._goals: dict[str, NDArray[np.float64]] = {}
 
+    def check(self) -> None:
+        """Compare the faster layer with the package's own classes: one reset and a few steps of each task.
+
+        Raises:
+            FastSimulatorError: they differ, or the layer was made for another version; names where.
+        """
+        if self.stock:
+            return
+        from mtrepro.benchmarks.metaworld_comparison import compare_steps, compare_texts
+
+        compare_texts()
+        for task, name in enumerate(self.tasks):
+            compare_steps(name, self.goals(task)[0], self.settings.reward_version)
+
     def make(self, task: int, purpose: Purpose) -> Sawyer:
         """The environment of one task. Training and evaluation share the list of goals and nothing else."""
-        return Sawyer(self.settings, self.seed, self.tasks[task], self.goals(task), purpose)
+        return Sawyer(self.settings, self.seed, self.tasks[task], self.goals(task), purpose, self.stock)
 
     def goals(self, task: int) -> NDArray[np.float64]:
         """The goals of one task, (goal_count, size): a matter of the seed and its name, not of the other tasks."""
         name = self.tasks[task]
         if name not in self._goals:
-            self._goals[name] = draw_goals(
-                name, numpy_stream(self.seed, "metaworld", name, "goals"), self.settings.goal_count
-            )
+            stream = numpy_stream(self.seed, "metaworld", name, "goals")
+            self._goals[name] = draw_goals(name, stream, self.settings.goal_count, self.stock)
         return self._goals[name]

@@ -1,20 +1,18 @@
-"""One Meta-World task: goals, observation, reward and episode as the settings say, around the package's own class.
+"""One Meta-World task: goals, observation, reward and episode as the settings say, around one simulator.
 
-The class is made directly, without Meta-World's wrappers: those seed every task alike, ignore `reset(seed)`, update
-the reward normaliser twice a step and add what the settings do not name.
+The simulator is made directly, without Meta-World's wrappers: those seed every task alike, ignore `reset(seed)`,
+update the reward normaliser twice a step and add what the settings do not name.
 """
 
 from __future__ import annotations
 
-import pickle
-import warnings
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mtrepro.benchmarks import Array, Purpose, SimulationError, State, Step, metaworld_state
+from mtrepro.benchmarks import Array, Purpose, SimulationError, State, Step, metaworld_simulators, metaworld_state
 from mtrepro.engine.streams import generator_state, load_generator_state, numpy_stream
 
 if TYPE_CHECKING:
@@ -22,6 +20,7 @@ if TYPE_CHECKING:
 
 # Hand, object 1, object 2 of the current frame, and the goal; the grip, the turns and the previous frame are left out.
 COMPACT = np.r_[0:3, 4:7, 11:14, 36:39]
+_LOWEST, _HIGHEST = np.full(4, -1, np.float32), np.full(4, 1, np.float32)
 
 
 @dataclass
@@ -44,15 +43,20 @@ class RewardNormaliser:
         return reward / (float(np.sqrt(self.variance)) + 1e-8)
 
 
-def draw_goals(task: str, stream: np.random.Generator, count: int) -> NDArray[np.float64]:
+def draw_goals(task: str, stream: np.random.Generator, count: int, stock: bool = False) -> NDArray[np.float64]:
     """Goals of a task, (count, size): drawn by the task's own code within its own bounds, as Meta-World draws them.
 
     Args:
         stream: where every random number comes from; no global generator is used.
+        stock: by the package's own class, not the faster layer over it.
     """
-    simulator = _make_simulator(task, "v2")
     # What a reset draws does not depend on how the arm settles: leave out the physics, which is all of the time.
-    simulator.do_simulation = lambda *_: None
+    if stock:
+        simulator = metaworld_simulators.make_stock(task, "v2")
+        simulator.do_simulation = lambda *_: None
+    else:
+        simulator = metaworld_simulators.make_fast(task, "v2")
+        simulator.data.settles = False
     simulator._freeze_rand_vec, simulator.seeded_rand_vec, simulator._set_task_called = False, True, True
     simulator.np_random = stream
     goals = []
@@ -66,16 +70,25 @@ def draw_goals(task: str, stream: np.random.Generator, count: int) -> NDArray[np
 class Sawyer:
     """One Meta-World task; see the protocol `Environment`."""
 
-    def __init__(self, settings: Settings, seed: int, task: str, goals: NDArray[np.float64], purpose: Purpose) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        seed: int,
+        task: str,
+        goals: NDArray[np.float64],
+        purpose: Purpose,
+        stock: bool = False,
+    ) -> None:
         self._settings, self._task, self._goals, self._purpose = settings, task, goals, purpose
         self._last = np.zeros(settings.observation_size, np.float32)  # what was observed before the next step
         self._fixed = int(numpy_stream(seed, "metaworld", task, "fixed goal").integers(len(goals)))
         self._stream = numpy_stream(seed, "metaworld", task, purpose, "choice of goals")
         normalised = settings.reward_normaliser == "exponential"
         self._normaliser = RewardNormaliser(alpha=settings.normaliser_rate) if normalised else None
-        self._simulator = _make_simulator(task, settings.reward_version)
+        make = metaworld_simulators.make_stock if stock else _make_simulator
+        self._simulator = make(task, settings.reward_version)
         self._pristine = metaworld_state.pristine_fields(self._simulator.model)
-        self._alarms = _alarms()
+        self._alarms = self._simulator.data.warning.number[_alarms()]  # a view: MuJoCo counts here
         self._steps, self._running = 0, False
         self._set_goal(self._fixed)
 
@@ -102,7 +115,7 @@ class Sawyer:
         """
         if not self._running:
             raise RuntimeError(f"{self._task}: no episode is running; call reset() before step()")
-        clipped = np.clip(np.asarray(action, dtype=np.float32), -1.0, 1.0)
+        clipped = np.minimum(np.maximum(np.asarray(action, dtype=np.float32), _LOWEST), _HIGHEST)
         observation, reward, _, _, info = self._simulator.step(clipped)
         self._steps += 1
         if self._unstable():
@@ -141,38 +154,25 @@ class Sawyer:
         self._simulator.close()
 
     def _set_goal(self, index: int) -> None:
-        from metaworld.types import Task
-
-        # A copy each time (pickled, as Meta-World's own tasks are): some tasks write into the vector they are given.
-        content = {
-            "rand_vec": self._goals[index],
-            "env_cls": type(self._simulator),
-            "partially_observable": False,
-        }
-        self._simulator.set_task(Task(env_name=self._task, data=pickle.dumps(content)))
+        metaworld_simulators.set_goal(self._simulator, self._task, self._goals[index])
 
     def _observe(self, observation: Array) -> Array:
-        return observation[COMPACT if self._settings.observation_size == 12 else slice(None)].astype(np.float32)
+        return (observation[COMPACT] if self._settings.observation_size == 12 else observation).astype(np.float32)
 
     def _unstable(self) -> bool:
         """Meta-World would report reward 0 and no success, MuJoCo would start anew by itself; both without a flag."""
-        return bool(self._simulator._did_see_sim_exception or self._simulator.data.warning.number[self._alarms].any())
+        return self._simulator._did_see_sim_exception or any(self._alarms.tolist())
 
     def _complaint(self, when: str) -> str:
         return f"{self._task}: the physics became unstable {when} of an episode"
 
 
-def _alarms() -> list[int]:
-    """The warnings after which MuJoCo resets the simulation by itself."""
+def _alarms() -> slice:
+    """The warnings after which MuJoCo resets the simulation by itself; their numbers follow each other."""
     from mujoco import mjtWarning  # type: ignore[import-untyped]
 
-    return [int(kind) for kind in (mjtWarning.mjWARN_BADQPOS, mjtWarning.mjWARN_BADQVEL, mjtWarning.mjWARN_BADQACC)]
+    return slice(int(mjtWarning.mjWARN_BADQPOS), int(mjtWarning.mjWARN_BADQACC) + 1)
 
 
 def _make_simulator(task: str, reward_version: str) -> Any:
-    """A stock environment of Meta-World, not yet given a goal."""
-    from metaworld.env_dict import ALL_V3_ENVIRONMENTS
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # gymnasium's, on the precision of bounds that nobody reads
-        return ALL_V3_ENVIRONMENTS[task](reward_function_version=reward_version, render_mode=None)
+    return metaworld_simulators.make_fast(task, reward_version)

@@ -45,6 +45,8 @@ class Settings(BaseModel):
 class Benchmark:
     """The toy benchmark; see the protocol in `benchmarks/__init__.py`."""
 
+    stock = False  # there is one simulator only
+
     def __init__(self, settings: Settings, seed: int) -> None:
         self.settings, self.seed = settings, seed
         self.tasks = settings.task_names()
@@ -57,6 +59,9 @@ class Benchmark:
             self.action_mask[-1, 1] = False
         self.horizon = settings.horizon
         self.evaluation_episodes = settings.evaluation_episodes
+
+    def check(self) -> None:
+        """Nothing to compare."""
 
     def make(self, task: int, purpose: Purpose) -> PointMass:
         """The environment of one task."""

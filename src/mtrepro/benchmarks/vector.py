@@ -1,5 +1,6 @@
-"""Step all tasks of a benchmark at once, in this process or in worker processes over shared memory: identical bits.
+"""Step all tasks of a benchmark at once, in this process or with worker processes over shared memory: identical bits.
 
+This process steps a share of the tasks while its workers step theirs; the shares cost about the same.
 A worker is a fresh interpreter, not a fork: forking a process that has torch's threads is not safe. It imports the
 benchmark's family only, never torch. Memory is an unlinked file, and each worker hangs on its own line to the main
 process: whoever dies, in whatever way, the others notice at once, and nothing is left behind.
@@ -7,15 +8,10 @@ process: whoever dies, in whatever way, the others notice at once, and nothing i
 
 from __future__ import annotations
 
-import contextlib
 import mmap
 import os
-import pickle
-import signal
-import subprocess
-import sys
 import tempfile
-from multiprocessing import Pipe
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -23,26 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtrepro.benchmarks import Array, Benchmark, Purpose, SimulationError, State
-from mtrepro.benchmarks.worker import (
-    CLOSE,
-    FAILED,
-    LEFT_TO_MAIN,
-    LOAD,
-    RESET,
-    STATE,
-    STEP,
-    Arrays,
-    Group,
-    TaskError,
-)
+from mtrepro.benchmarks.shares import costs_of, shares
+from mtrepro.benchmarks.worker import LOAD, RESET, STATE, STEP, Arrays, Group, TaskError, WorkerDiedError
+from mtrepro.benchmarks.worker_process import GRACE_SECONDS, Worker
 
-__all__ = ["TaskError", "VectorEnvironment", "VectorStep"]
-
-_START = (
-    "import sys; from multiprocessing.connection import Connection; line = Connection(int(sys.argv[1])); "
-    "sys.path[:] = line.recv(); from mtrepro.benchmarks.worker import serve; serve(line, int(sys.argv[2]))"
-)
-_GRACE_SECONDS = 5.0  # for a worker to free its simulators before it is killed
+__all__ = ["TaskError", "VectorEnvironment", "VectorStep", "WorkerDiedError"]
 
 
 class VectorStep(NamedTuple):
@@ -62,7 +43,8 @@ class VectorEnvironment:
 
     Args:
         purpose: training and evaluation environments share nothing, neither simulators nor random streams.
-        workers: processes to step in; 0 steps in this one. More than there are tasks is as many as there are tasks.
+        workers: processes that step beside this one, which steps a share itself where each worker has a task. More
+            than there are tasks is as many as there are tasks.
         autoreset: start the next episode where one ended, in the same step (training). Without it (evaluation) a task
             whose episode ended stands still, its flags up, its rewards 0, until `reset`.
     """
@@ -70,20 +52,22 @@ class VectorEnvironment:
     def __init__(self, benchmark: Benchmark, purpose: Purpose, workers: int = 0, autoreset: bool = True) -> None:
         self.benchmark = benchmark
         self.tasks = benchmark.tasks
-        self._workers: list[_Worker] = []
+        self._workers: list[Worker] = []
+        self._local: Group | None = None
         size, count = Arrays.size(benchmark), min(workers, len(benchmark.tasks))
-        shares = np.array_split(np.arange(len(benchmark.tasks)), count or 1)
+        mine, *theirs = shares(costs_of(benchmark), count + 1)
         if not count:
             self._arrays = Arrays(benchmark, bytearray(size))
-            self._local: Group | None = Group(benchmark, purpose, shares[0].tolist(), autoreset, self._arrays)
+            self._local = Group(benchmark, purpose, mine, autoreset, self._arrays)
             return
-        self._local = None
         handle = _shared_memory(size)
         try:
             self._arrays = Arrays(benchmark, mmap.mmap(handle, size))
-            for share in shares:
-                order = (benchmark, purpose, share.tolist(), autoreset)
-                self._workers.append(_Worker(len(self._workers), order, handle))
+            for share in theirs:
+                order = (benchmark, purpose, share, autoreset)
+                self._workers.append(Worker(len(self._workers), order, handle))
+            if mine:
+                self._local = Group(benchmark, purpose, mine, autoreset, self._arrays)
             self._replies()  # every environment is made, or its failure is told
         except BaseException:
             self._end()
@@ -115,7 +99,8 @@ class VectorEnvironment:
 
         Raises:
             SimulationError: the physics of a task became unstable; all workers are ended.
-            TaskError: an environment raised another exception, or its worker died; all workers are ended.
+            TaskError: an environment raised another exception; all workers are ended.
+            WorkerDiedError: a worker died, and is named with its tasks; the others are ended.
         """
         arrays = self._arrays
         if actions.shape != arrays.action.shape:
@@ -134,17 +119,20 @@ class VectorEnvironment:
 
     def state(self) -> State:
         """Everything that decides what follows, whatever the number of workers."""
-        return {"tasks": [state for states in self._all(STATE) for state in states]}
+        states: dict[int, State] = {}
+        for tasks, its in zip(self._shares(), self._all(STATE), strict=True):
+            states |= zip(tasks, its, strict=True)
+        return {"tasks": [states[task] for task in range(len(self.tasks))]}
 
     def load_state(self, state: State) -> None:
         """Continue from `state`, which may come from another number of workers."""
         states = list(state["tasks"])
         if len(states) != len(self.tasks):
             raise ValueError(f"the state holds {len(states)} tasks, the benchmark {len(self.tasks)}")
-        if self._local:
-            self._attempt(self._local, LOAD, states)
         for worker in self._workers:
             worker.send(LOAD, [states[task] for task in worker.tasks])
+        if self._local:
+            self._attempt(self._local, LOAD, [states[task] for task in self._local.tasks])
         self._replies()
 
     def close(self) -> None:
@@ -154,7 +142,7 @@ class VectorEnvironment:
             self._local = None
         for worker in self._workers:
             worker.ask_to_close()
-        self._end(_GRACE_SECONDS)
+        self._end(GRACE_SECONDS)
 
     def __enter__(self) -> Self:
         return self
@@ -163,6 +151,10 @@ class VectorEnvironment:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _shares(self) -> list[Sequence[int]]:
+        """The tasks of each process, in the order of `_all`'s answers."""
+        return [its.tasks for its in (self._local, *self._workers) if its]
 
     def _all(self, command: bytes, content: Any = None) -> list[Any]:
         """Have every task obey; the workers run while this process steps its own share."""
@@ -183,7 +175,6 @@ class VectorEnvironment:
                 return group.load_state(content)
             return group.state()
         except Exception as error:
-            self._local = None
             self._end()
             if isinstance(error, SimulationError):
                 raise SimulationError(f"{group.where()}: {error}") from None
@@ -198,81 +189,10 @@ class VectorEnvironment:
             raise
 
     def _end(self, grace: float = 0.0) -> None:
+        self._local = None
         for worker in self._workers:
             worker.end(grace)
         self._workers = []
-
-
-class _Worker:
-    """The main process's end of one worker process."""
-
-    def __init__(self, index: int, order: tuple[Benchmark, Purpose, list[int], bool], memory_handle: int) -> None:
-        benchmark, _, self.tasks, _ = order
-        self._name = f"worker process {index} (tasks {', '.join(benchmark.tasks[task] for task in self.tasks)})"
-        self._line, theirs = Pipe()
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # its arrays are tiny
-        # Blocked until the worker ignores them: a Ctrl-C while it starts is the main process's to handle, too.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, LEFT_TO_MAIN)
-        try:
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", _START, str(theirs.fileno()), str(memory_handle)],
-                pass_fds=(theirs.fileno(), memory_handle),
-                stdin=subprocess.DEVNULL,
-                env=environment,
-            )
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-            theirs.close()
-        self.pid = self._process.pid
-        try:
-            self._line.send(sys.path)
-            self._line.send(order)
-        except OSError:
-            pass  # it died already; `reply` says how
-
-    def send(self, command: bytes, content: Any = None) -> None:
-        """Ask for something; `reply` waits for it."""
-        with contextlib.suppress(OSError):  # it died; `reply` says how
-            self._line.send_bytes(command if content is None and command != RESET else command + pickle.dumps(content))
-
-    def reply(self) -> Any:
-        """What the worker answers.
-
-        Raises:
-            TaskError: an environment failed there, or the process died.
-        """
-        try:
-            answer = self._line.recv_bytes()
-        except (EOFError, OSError):
-            raise TaskError(f"{self._name} {self._death()}") from None
-        if answer[:1] == FAILED:
-            unstable, reason, trace = pickle.loads(answer[1:])
-            if unstable:
-                raise SimulationError(reason)
-            raise TaskError(f"{reason}\n  in {self._name}:\n{trace}")
-        return pickle.loads(answer[1:]) if len(answer) > 1 else None
-
-    def ask_to_close(self) -> None:
-        """Let the worker free its simulators and leave."""
-        self.send(CLOSE)
-
-    def end(self, grace: float) -> None:
-        """Wait `grace` seconds for the process to leave, then kill it."""
-        self._line.close()
-        try:
-            self._process.wait(grace)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-
-    def _death(self) -> str:
-        try:
-            status = self._process.wait(_GRACE_SECONDS)
-        except subprocess.TimeoutExpired:
-            return "closed its line"
-        if status < 0:
-            return f"was killed by signal {signal.Signals(-status).name}; was the machine out of memory?"
-        return f"ended with status {status}"
 
 
 def _shared_memory(size: int) -> int:

@@ -24,7 +24,11 @@ _ALIGNMENT = 64  # a cache line, so that two workers never write to the same one
 
 
 class TaskError(RuntimeError):
-    """An environment raised an exception, or its worker process died. Names the task."""
+    """An environment raised an exception. Names the task."""
+
+
+class WorkerDiedError(TaskError):
+    """A worker process died. Names it, its tasks and the signal."""
 
 
 class Arrays:
@@ -55,11 +59,11 @@ class Group:
     def __init__(
         self, benchmark: Benchmark, purpose: Purpose, tasks: Sequence[int], autoreset: bool, arrays: Arrays
     ) -> None:
-        self._names, self._tasks, self._purpose = benchmark.tasks, tuple(tasks), purpose
+        self._names, self.tasks, self._purpose = benchmark.tasks, tuple(tasks), purpose
         self._autoreset, self._arrays = autoreset, arrays
         self._current = 0  # the task at work, for the message if it fails
         self._environments: list[Environment] = []
-        for task in self._tasks:
+        for task in self.tasks:
             self._current = task
             self._environments.append(benchmark.make(task, purpose))
 
@@ -120,7 +124,7 @@ class Group:
         return f"task {self._names[self._current]!r} ({self._purpose} environment)"
 
     def _each(self) -> Iterator[tuple[int, Environment]]:
-        for task, environment in zip(self._tasks, self._environments, strict=True):
+        for task, environment in zip(self.tasks, self._environments, strict=True):
             self._current = task
             yield task, environment
 
