@@ -30,6 +30,22 @@ SMALL: dict[str, Any] = {
     "code_size": 12,
     "feature_size": 12,
     "projection_size": 6,
+    # Of the Dreamers
+    "sequences": 4,
+    "length": 6,
+    "replay_frames": 300,
+    "learn_every": 10,
+    "learn_updates": 5,
+    "latent_size": 3,
+    "recurrent_size": 8,
+    "hidden_size": 8,
+    "picture_channels": 2,
+    "reward_depth": 1,
+    "continue_depth": 1,
+    "actor_depth": 1,
+    "critic_depth": 1,
+    "imagination_horizon": 4,
+    "free_nats": 0.0,
 }
 LEARNING: dict[str, Any] = {  # enough to learn the toy benchmark in seconds
     "width": 64,
@@ -45,6 +61,27 @@ LEARNING: dict[str, Any] = {  # enough to learn the toy benchmark in seconds
     "code_size": 32,
     "feature_size": 32,
     "projection_size": 16,
+    # Of the Dreamers. A spot on a small dark picture is little beside the rest of the loss.
+    "picture_channels": 8,
+    "picture_activation": "elu",
+    "picture_scale": 16.0,
+    "reward_scale": 100.0,
+    "kl_scale": 0.1,
+    "sequences": 16,
+    "length": 5,
+    "replay_frames": 20_000,
+    "learn_updates": 10,
+    "latent_size": 8,
+    "recurrent_size": 32,
+    "hidden_size": 32,
+    "reward_depth": 2,
+    "actor_depth": 2,
+    "critic_depth": 2,
+    "imagination_horizon": 5,
+    "actor_initial_std": 1.0,
+    "actor_mean_scale": 1.0,
+    "model_rate": 5e-3,
+    "gradient_limit": 3.0,
 }
 SAME_FILES = ("evaluation.csv", "training.csv", "specification.yaml")  # of two equal runs; the others tell times
 
@@ -72,6 +109,24 @@ def known_to(method: str, settings: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in settings.items() if key in read_method_file(method).settings}
 
 
+def sees_pictures(method: str) -> bool:
+    """Whether a method learns from pictures, and from nothing else."""
+    return "picture_channels" in read_method_file(method).settings
+
+
+def takes_several_tasks(method: str) -> bool:
+    """Whether a method learns several tasks together; it may refuse them (`Settings.conflicts`)."""
+    settings = resolve_settings(method, read_method_file(method).settings, method)
+    find = getattr(settings, "conflicts", None)
+    return not any(key == "" for key, _ in (find(budget=10**9, tasks=("one", "two")) if find else ()))
+
+
+def toy_for(method: str, **changed: Any) -> dict[str, Any]:
+    """A toy benchmark that the method takes: three tasks on states, or one, or pictures."""
+    mine = {"tasks": 3 if takes_several_tasks(method) else 1, "kind": "pixels" if sees_pictures(method) else "state"}
+    return toy_benchmark(**(mine | changed))
+
+
 def toy_specification(method: str = "mt_sac", **changed: Any) -> Specification:
     """A small run of `method` on the toy benchmark; `changed` replaces whole keys of the specification."""
     defaults = read_method_file(method).settings
@@ -81,7 +136,7 @@ def toy_specification(method: str = "mt_sac", **changed: Any) -> Specification:
         "schema_version": 1,
         "method": method,
         "settings": settings,
-        "benchmark": toy_benchmark(),
+        "benchmark": toy_for(method),
         "seed": 0,
         "budget": 120,
         "evaluation": Evaluation(every=40, episodes=2),

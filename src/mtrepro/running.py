@@ -24,6 +24,7 @@ from mtrepro.engine import checkpoint
 from mtrepro.engine.files import write_atomically
 from mtrepro.engine.lease import Lease
 from mtrepro.engine.processes import ancestors
+from mtrepro.engine.record_files import Files
 from mtrepro.engine.signals import StopRequest
 from mtrepro.errors import MtreproError, OutputError, StateError, WorkerError
 from mtrepro.paths import STATES_OF_CODE, checkpoint_folder, shown, state_folder
@@ -120,7 +121,8 @@ class _Running:
             self._drop_checkpoints()
             self.reporter.say(f"already done; results in {shown(self.folder)}")
             return 0
-        trainer = self.trainer = Trainer(self.specification, self.device, self.options.workers, self.stock)
+        frames = Files(self.checkpoints / "frames")
+        trainer = self.trainer = Trainer(self.specification, self.device, self.options.workers, self.stock, frames)
         try:
             trainer.benchmark.check()
             self._resume(trainer)

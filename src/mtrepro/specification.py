@@ -94,10 +94,13 @@ def task_names(benchmark: BaseModel) -> tuple[str, ...]:
 
 
 def refuse_conflicts(method: str, settings: BaseModel, budget: int, tasks: tuple[str, ...], where: str) -> None:
-    """Refuse what the method itself calls impossible (`Settings.conflicts`); `where` names file and key."""
+    """Refuse what the method itself calls impossible (`Settings.conflicts`); `where` names file and key.
+
+    A conflict of no setting, but of the method with the tasks, has an empty key.
+    """
     find = getattr(settings, "conflicts", None)
     for key, reason in find(budget=budget, tasks=tasks) if find else ():
-        raise SpecificationError(f"{where}.{key}: {reason}\n  see {method_page(method)}")
+        raise SpecificationError(f"{where}{key and '.'}{key}: {reason}\n  see {method_page(method)}")
 
 
 def resolve_settings(method: str, values: dict[str, Any], where: str) -> BaseModel:

@@ -24,6 +24,7 @@ from mtrepro.methods._loading import make_method
 if TYPE_CHECKING:
     import torch
 
+    from mtrepro.engine.records import Storage
     from mtrepro.specification import Specification
 
 TROUBLE_EVERY = 100  # vector steps between two looks at the method's health; fixed, so that equal runs stop alike
@@ -70,7 +71,12 @@ class Trainer:
     """A run in progress. Its state is whole whenever the monitor is called."""
 
     def __init__(
-        self, specification: Specification, device: torch.device, workers: int = 0, stock: bool = False
+        self,
+        specification: Specification,
+        device: torch.device,
+        workers: int = 0,
+        stock: bool = False,
+        storage: Storage | None = None,
     ) -> None:
         self.specification = specification
         settings = dict(specification.benchmark)
@@ -78,7 +84,7 @@ class Trainer:
         self.tasks = np.arange(len(self.benchmark.tasks))
         problem = Problem(
             tuple(self.benchmark.tasks), self.benchmark.observation_shape, self.benchmark.observation_dtype,
-            self.benchmark.action_size, self.benchmark.action_mask, self.benchmark.horizon,
+            self.benchmark.action_size, self.benchmark.action_mask, self.benchmark.horizon, storage,
         )  # fmt: skip
         self.method: Method = make_method(
             specification.method, specification.settings, problem, specification.seed, device
@@ -165,9 +171,9 @@ class Trainer:
         success = np.zeros((len(self.tasks), episodes), np.bool_)
         for episode in range(episodes):
             observation = self.evaluating.reset(episode)
-            running = np.ones(len(self.tasks), np.bool_)
+            running, memory = np.ones(len(self.tasks), np.bool_), dict[str, Any]()
             for moment in itertools.count(episode * self.benchmark.horizon):
-                actions = self.method.act(observation, self.tasks, explore=False, moment=moment)
+                actions = self.method.act(observation, self.tasks, explore=False, moment=moment, memory=memory)
                 # A broken policy stands still here. That the run has diverged is training's to find: else it would
                 # depend on when it is evaluated.
                 moved = self.evaluating.step(np.nan_to_num(actions))

@@ -14,6 +14,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from mtrepro.benchmarks.loading import load_benchmark
 from mtrepro.specification import method_names
 from tests.bench.__main__ import TOPICS
+from tests.bench.dreamer import ARMS as DREAMERS
+from tests.bench.dreamer import BEHAVIOUR, MODEL, WHOLE
 from tests.bench.environments import ALONE, ASYNC, STOCK, SYNC, Recording
 from tests.bench.family import ARMS, GATHERED, ONE, gathered
 from tests.bench.measuring import Effort, record, write
@@ -31,6 +33,7 @@ ROWS = {
     "identity": [f"reward {version}, 3-step episodes" for version in ("v2", "v1")],
     "update": list(UPDATES),
     "family": [*ARMS, GATHERED, ONE],
+    "dreamer": [f"{name}: {part}" for name in DREAMERS for part in (WHOLE, MODEL, BEHAVIOUR)],
     "training": ["MT10, 0 workers", "MT10, 2 workers", "demo, 0 workers"],
     "checkpoint": [
         "save: write, hash, fsync, rename",
@@ -72,7 +75,7 @@ def test_full_size_update_has_the_operations_of_the_count_by_hand() -> None:
 
 
 def test_every_method_of_the_family_is_measured() -> None:
-    assert {method for method, _ in ARMS.values()} == set(method_names()) - {"random_policy"}
+    assert {method for method, _ in ARMS.values()} == set(method_names()) - {"random_policy", "dreamer"}
 
 
 def test_the_gathered_peer_computes_what_the_grouped_layers_compute() -> None:

@@ -69,6 +69,23 @@ def test_killed_at_ten_random_moments_on_real_meta_world_it_ends_with_the_same_f
     assert run_record(path)["resumes"] >= 8
 
 
+def test_killed_with_its_frames_in_files_it_ends_with_the_same_files(tmp_path: Path, undisturbed: Undisturbed) -> None:
+    specification = longer(900, method="dreamer", settings={"replay_frames": 300})
+    path = write_run(tmp_path, specification)
+    process = start(path)
+    time.sleep(0.2)
+    assert process.poll() is None, "the run was over before it could be killed: make it longer"
+    process.kill()
+    process.communicate()
+    frames = list((state_folder(path) / "frames").glob("*.records"))
+    assert sum(file.stat().st_size for file in frames) > 10 * 16 * 16 * 3
+    assert max(file.stat().st_size for file in state_folder(path).glob("*.pt")) < 200_000, "no frame is in a checkpoint"
+    again = call("train", path)
+    assert again.returncode == 0 and "continuing at step" in again.stderr
+    assert contents(path.parent) == undisturbed(specification)
+    assert not frames[0].exists(), "a finished run keeps no frames"
+
+
 def test_a_damaged_newest_checkpoint_is_passed_over(tmp_path: Path, undisturbed: Undisturbed) -> None:
     specification = longer()
     path = write_run(tmp_path, specification)

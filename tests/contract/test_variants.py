@@ -14,6 +14,21 @@ from mtrepro.training import Stopped
 from tests.contract.test_methods import Watcher, feed, fingerprint, finished, trainer
 
 ORIGINAL = {"variant": "original", "module_layers": 3, "modules": 2, "temperature_weights": True}
+DREAMER_V2 = {
+    "latent": "categorical",
+    "latent_classes": 4,
+    "recurrent_cell": "layer_norm_gru",
+    "picture_activation": "elu",
+    "kl_balance": 0.8,
+    "continue_scale": 5.0,
+    "actor_distribution": "truncated_normal",
+    "actor_min_std": 0.1,
+    "entropy_scale": 1e-4,
+    "critic_on_start": True,
+    "slow_critic_every": 7,
+    "exploration_noise": 0.0,
+    "weight_decay": 1e-6,
+}
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("mt_sac", {"task_input": "none", "replay_sampling": "stratified"}),
     ("multi_head", {"head_layers": 1, "temperature_per_task": False}),
@@ -24,6 +39,8 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("care_ptsl", {"projection": "independent", "residual": "linear"}),
     ("care_ptsl", {"residual": "project"}),
     ("ptsl", {"residual": "sum", "depth": 1}),
+    ("dreamer", DREAMER_V2),
+    ("dreamer", {"continue_scale": 10.0, "reinforce_share": 0.5, "entropy_scale": 1e-3}),
 ]
 
 
@@ -37,8 +54,9 @@ def test_every_parameter_of_a_variant_moves_and_a_stopped_run_ends_with_the_same
     method: str, changed: dict[str, Any], tmp_path: Path
 ) -> None:
     given = settings(method, changed)
-    agent = trainer(method, settings=given).method
-    feed(agent, 60)
+    fed = trainer(method, settings=given)
+    agent = fed.method
+    feed(fed, 60)
     before = {name: [p.detach().clone() for p in group] for name, group in agent.parameter_groups().items()}
     while agent.owed:
         agent.learn()

@@ -51,3 +51,11 @@ def test_a_loaded_state_continues_to_the_same_bits() -> None:
     for network, adam in ((one, first), (two, second)):
         adam.minimise(network(torch.ones(1, 7)).square().sum())
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
+
+
+def test_a_gradient_that_lies_otherwise_in_memory_moves_the_elements_that_it_belongs_to() -> None:
+    start, gradient = torch.zeros(2, 3), torch.tensor([[1.0, -2.0, 3.0], [-4.0, 5.0, -6.0]])
+    one, two = nn.Parameter(start.clone()), nn.Parameter(start.clone())
+    Adam([one], 0.1).descend([gradient])
+    Adam([two], 0.1).descend([gradient.t().contiguous().t()])
+    assert torch.equal(one, two) and torch.equal(one.sign(), -gradient.sign())

@@ -12,7 +12,9 @@ import pytest
 import torch
 
 from mtrepro.engine import checkpoint
+from mtrepro.engine.record_files import Files
 from mtrepro.engine.replay import Replay
+from mtrepro.engine.sequence_replay import SequenceReplay
 from mtrepro.engine.signals import StopRequest
 from mtrepro.errors import OutputError
 from mtrepro.room import AT_ONCE, growth, need_room, state_bytes
@@ -99,3 +101,12 @@ def test_a_run_that_will_not_fit_is_refused_before_it_trains_and_starts_when_the
     ballast.unlink()
     with StopRequest() as stop:
         assert train(path, Options(), stop) == 0
+
+
+def test_frames_in_files_count_once_and_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=800_000))
+    pixels, stream = np.dtype(np.uint8), np.random.default_rng(0)
+    frames = SequenceReplay(10_000, 1, (16, 16, 3), pixels, 2, stream, CPU, Files(tmp_path / "frames"))
+    need_room(tmp_path, {}, SimpleNamespace(replay=frames), 1000)  # 782 bytes each
+    with pytest.raises(OutputError, match=r"needed: 860 kB \(3 checkpoints of up to 0 bytes, 860 kB of frames,"):
+        need_room(tmp_path, {}, SimpleNamespace(replay=frames), 1100)

@@ -47,7 +47,8 @@ RUNS = {
     "metaworld-plus-mt50-v1": 50,
     "metaworld-plus-mt50-v2": 50,
 }
-FILES = [CONFIG / "demo.yaml", CONFIG / "demo-all.yaml", *sorted((CONFIG / "studies").glob("*.yaml"))]
+DEMOS = [CONFIG / "demo-all.yaml", CONFIG / "demo-pixels.yaml"]  # what `make demo-all` runs
+FILES = [CONFIG / "demo.yaml", *DEMOS, *sorted((CONFIG / "studies").glob("*.yaml"))]
 
 
 @cache
@@ -255,12 +256,22 @@ def test_numbers_of_parameters(study: str, name: str, count: int) -> None:
 
 
 def test_demo_all_has_every_method_and_both_forms_of_those_that_have_two() -> None:
-    study = load_study(CONFIG / "demo-all.yaml")
-    specifications = [run.specification for run in study.runs]
+    studies = [load_study(path) for path in DEMOS]
+    specifications = [run.specification for study in studies for run in study.runs]
     assert {each.method for each in specifications} == set(method_names())
     assert {each.settings["variant"] for each in specifications if "variant" in each.settings} == {"mtrl", "original"}
     assert {each.settings["attention"] for each in specifications if each.method == "care"} == {"task", "context"}
-    assert study.study.results == "results/demo" and "nothing else" in study.study.note
+    assert {each.settings["latent"] for each in specifications if "latent" in each.settings} == {
+        "gaussian",
+        "categorical",
+    }
+    for study in studies:
+        assert study.study.results == "results/demo" and "nothing else" in study.study.note
+    commands = (paths.root() / "Makefile").read_text()
+    assert all(
+        f"--configfile config/{path.name} && mtrepro show results/demo/study-{path.stem}\n" in commands
+        for path in DEMOS
+    )
 
 
 # The page

@@ -52,7 +52,8 @@ class Adam:
         torch._foreach_add_([self.steps[index] for index in used], 1)
         torch._fused_adam_(
             [self.parameters[index] for index in used],
-            [gradient for gradient in given if gradient is not None],
+            # The kernel goes through memory as it lies: of a gradient that lies otherwise it would take other elements.
+            [gradient.contiguous() for gradient in given if gradient is not None],
             [self.first[index] for index in used],
             [self.second[index] for index in used],
             [],

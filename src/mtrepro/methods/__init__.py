@@ -11,7 +11,7 @@ A method is a module `methods/<name>.py` with
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -19,11 +19,14 @@ from numpy.typing import NDArray
 
 from mtrepro.engine.replay import Transitions
 
+if TYPE_CHECKING:
+    from mtrepro.engine.records import Storage
+
 Array = NDArray[Any]
 
 
 class Problem(NamedTuple):
-    """What a method may know of its benchmark."""
+    """What a method may know of its benchmark, and where it may keep what is too large for memory."""
 
     task_names: tuple[str, ...]
     observation_shape: tuple[int, ...]
@@ -31,6 +34,7 @@ class Problem(NamedTuple):
     action_size: int
     action_mask: NDArray[np.bool_]  # (tasks, action_size): False where a task has no such action
     horizon: int
+    storage: Storage | None = None  # None: the machine's memory, and so every checkpoint
 
     @property
     def tasks(self) -> int:
@@ -50,11 +54,21 @@ class Method(Protocol):
 
     def __init__(self, settings: Any, problem: Problem, seed: int, device: torch.device) -> None: ...
 
-    def act(self, observation: Array, task: Array, explore: bool, moment: int = 0) -> NDArray[np.float32]:
+    def act(
+        self,
+        observation: Array,
+        task: Array,
+        explore: bool,
+        moment: int = 0,
+        memory: dict[str, Any] | None = None,
+    ) -> NDArray[np.float32]:
         """Actions for observations (n, *shape) of tasks (n,): (n, action_size) in [-1, 1].
 
-        With `explore` it may draw from the method's random streams; without it must not change any state. `moment`
-        counts the actions of one evaluation: a policy that is random by design keys its noise by it.
+        With `explore` it acts in training: it may draw from the method's random streams, and what it remembers of the
+        episodes is its own affair; `observe` tells it where one ends. Without, it must not change any state: what it
+        must remember it writes into `memory`, which is empty at an episode's start and given again, with the same
+        tasks in the same order, until the episode ends; None is the start of an episode that has no next step.
+        `moment` counts the actions of one evaluation: a policy that is random by design keys its noise by it.
         """
         ...
 

@@ -27,7 +27,9 @@ class RandomPolicy:
         self.owed = 0
         self.seed, self.action_size = seed, problem.action_size
 
-    def act(self, observation: Array, task: Array, explore: bool, moment: int = 0) -> NDArray[np.float32]:
+    def act(
+        self, observation: Array, task: Array, explore: bool, moment: int = 0, memory: dict[str, Any] | None = None
+    ) -> NDArray[np.float32]:
         """Uniform actions, keyed by the moment: no state moves, so an interrupted evaluation repeats itself."""
         noise = streams.numpy_stream(self.seed, "random policy", moment)
         return noise.uniform(-1, 1, (len(task), self.action_size)).astype(np.float32)

@@ -88,7 +88,9 @@ class SoftActorCritic(ABC, Generic[S]):
     # Acting
 
     @torch.no_grad()
-    def act(self, observation: Array, task: Array, explore: bool, moment: int = 0) -> NDArray[np.float32]:
+    def act(
+        self, observation: Array, task: Array, explore: bool, moment: int = 0, memory: dict[str, Any] | None = None
+    ) -> NDArray[np.float32]:
         """Uniform in the random phase, then a ~ pi; without `explore` the mode tanh(mu)."""
         if explore and self.replay.added < self.settings.random_steps:
             shape = (len(task), self.problem.action_size)

@@ -1,0 +1,26 @@
+"""One step of an optimiser with its gradients' norm limited, as both Dreamers do."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from mtrepro.engine.adam import Adam
+
+
+@torch.no_grad()
+def descend(optimiser: Adam, loss: Tensor, limit: float, decay: float = 0.0) -> Tensor:
+    """w <- (1 - decay) w, then Adam along g min(1, limit / |g|), |g| over all of the optimiser's parameters.
+
+    No other parameter's gradient is computed or kept.
+
+    Returns:
+        |g| before it was limited; scalar.
+    """
+    gradients = torch.autograd.grad(loss, optimiser.parameters)
+    norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+    shortened = torch._foreach_mul(gradients, limit / norm.clamp(min=limit))
+    if decay:
+        torch._foreach_mul_(list[Tensor](optimiser.parameters), 1 - decay)
+    optimiser.descend(shortened)
+    return norm

@@ -1,0 +1,55 @@
+"""Fully connected and recurrent layers as the Dreamer papers build them, and how their parameters begin."""
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+from torch import Tensor, nn
+
+
+def dense(inputs: int, width: int, depth: int, outputs: int) -> nn.Sequential:
+    """`depth` hidden layers of `width` units with ELU between, no activation at the end.
+
+    Shapes: (..., inputs) -> (..., outputs).
+    """
+    sizes = [inputs, *[width] * depth]
+    layers: list[nn.Module] = []
+    for size, following in itertools.pairwise(sizes):
+        layers += [nn.Linear(size, following), nn.ELU()]
+    return nn.Sequential(*layers, nn.Linear(sizes[-1], outputs))
+
+
+class LayerNormGru(nn.Module):
+    """v2's recurrent cell: one normalised product for all gates, and an update gate that begins nearly closed.
+
+        [r, c, u] = LayerNorm(W [x, h]),  c = tanh(sigmoid(r) c),  u = sigmoid(u - 1),  h' = u c + (1 - u) h
+
+    Shapes: x (batch, inputs), h (batch, size) -> h' (batch, size).
+    """
+
+    def __init__(self, inputs: int, size: int) -> None:
+        super().__init__()
+        self.gates = nn.Linear(inputs + size, 3 * size, bias=False)
+        self.norm = nn.LayerNorm(3 * size, eps=1e-3)  # Keras's epsilon
+
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        r, c, u = self.norm(self.gates(torch.cat([x, h], dim=-1))).chunk(3, dim=-1)
+        c = torch.tanh(torch.sigmoid(r) * c)
+        return torch.lerp(h, c, torch.sigmoid(u - 1))
+
+
+def initialise(network: nn.Module, generator: torch.Generator) -> None:
+    """Draw all parameters from `generator` alone, as Keras does: Glorot-uniform weights, orthogonal recurrent ones,
+    zero biases."""
+    for layer in network.modules():
+        match layer:
+            case nn.Linear() | nn.Conv2d() | nn.ConvTranspose2d():
+                nn.init.xavier_uniform_(layer.weight, generator=generator)
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
+            case nn.GRUCell():
+                nn.init.xavier_uniform_(layer.weight_ih, generator=generator)
+                nn.init.orthogonal_(layer.weight_hh, generator=generator)
+                nn.init.zeros_(layer.bias_ih)
+                nn.init.zeros_(layer.bias_hh)

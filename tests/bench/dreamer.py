@@ -1,0 +1,112 @@
+"""Milliseconds of one update of Dreamer, the world model's share and the behaviour's, at v1's size and a small one."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from typing import Any, cast
+
+import numpy as np
+import torch
+
+from mtrepro.engine.replay import Transitions
+from mtrepro.methods import Problem
+from mtrepro.methods._loading import load_method
+from mtrepro.methods.dreamer import Dreamer
+from mtrepro.specification import resolve_settings
+from mtrepro.study import read_method_file
+from tests.bench.measuring import Effort, Row, Topic, in_turn, ratios, seconds
+
+ACTIONS, FRAMES = 8, 300  # Ant's actions; frames drawn from
+V2 = {
+    "latent": "categorical",
+    "latent_size": 32,
+    "latent_classes": 32,
+    "recurrent_cell": "layer_norm_gru",
+    "picture_activation": "elu",
+    "kl_balance": 0.8,
+    "actor_distribution": "truncated_normal",
+    "critic_on_start": True,
+    "slow_critic_every": 100,
+}
+V1_SIZE, V2_LATENTS, SMALL = "v1's size, 8 x 25", "the same with v2's latents and actor, 8 x 25", "small, 16 x 32"
+ARMS: dict[str, dict[str, Any]] = {
+    V1_SIZE: {"sequences": 8, "length": 25},
+    V2_LATENTS: {"sequences": 8, "length": 25, **V2},
+    SMALL: {
+        "sequences": 16, "length": 32, "picture_channels": 8, "width": 128, "recurrent_size": 128, "hidden_size": 128,
+    },
+}  # fmt: skip
+WHOLE, MODEL, BEHAVIOUR = "one update", "of it the world model", "of it actor and critic"
+
+
+def measure(effort: Effort) -> Topic:
+    """Updates with one and with two threads."""
+    methods = {name: make_dreamer(**changed) for name, changed in ARMS.items()}
+
+    def timed(name: str, threads: int) -> float:
+        torch.set_num_threads(threads)
+        methods[name].learn()  # a change of threads is paid for here
+        methods[name].behaving.clear()
+        return 1000 * seconds(methods[name].learn, max(1, effort.updates // 4), effort.limit)
+
+    rows, behaving = [], dict[str, list[float]]()
+
+    def both_parts(name: str, threads: int) -> float:
+        whole = timed(name, threads)
+        behaving.setdefault(f"{name}/{threads}", []).append(1000 * float(np.mean(methods[name].behaving)))
+        return whole
+
+    both = [(name, threads) for threads in range(1, effort.threads + 1) for name in methods]
+    found = in_turn(effort.repeats, {f"{name}/{threads}": partial(both_parts, name, threads) for name, threads in both})
+    for name, threads in both:
+        whole, behaviour = found[f"{name}/{threads}"], behaving[f"{name}/{threads}"]
+        model = [a - b for a, b in zip(whole, behaviour, strict=True)]
+        share = {"% of update": ratios(behaviour, whole, 100)}
+        rows.append(Row(f"{name}: {WHOLE}", "ours", "ms", whole, threads))
+        rows.append(
+            Row(f"{name}: {MODEL}", "ours", "ms", model, threads, 1, {"% of update": ratios(model, whole, 100)})
+        )
+        rows.append(Row(f"{name}: {BEHAVIOUR}", "ours", "ms", behaviour, threads, 1, share))
+    notes = (
+        f"One `learn`: draw, world model, imagination of 15 steps, actor, critic; 64 x 64 pictures, {ACTIONS} actions, "
+        "fp32. Sizes: sequences x frames.",
+        "The world model's share holds the draw. What limits it: convolutions at full resolution, then products of the "
+        "imagined rows, both bound by memory on two cores.",
+    )
+    return Topic("One update of Dreamer on the CPU", notes, tuple(rows))
+
+
+class Timed(Dreamer):
+    """A Dreamer that notes how long it takes from the world model's step to the end of each update."""
+
+    behaving: list[float]
+
+    def learn(self) -> None:
+        """One update."""
+        super().learn()
+        self.behaving.append(time.perf_counter() - self._stepped)
+
+    def _descend(self, name: str, loss: torch.Tensor) -> torch.Tensor:
+        norm = super()._descend(name, loss)
+        if name == "world_model":
+            self._stepped = time.perf_counter()
+        return norm
+
+
+def make_dreamer(**changed: Any) -> Timed:
+    """A Dreamer with its default settings and some random frames."""
+    assert load_method("dreamer") is Dreamer
+    given = read_method_file("dreamer").settings | {"replay_frames": 2 * FRAMES} | changed
+    settings = cast(Any, resolve_settings("dreamer", given, "config/methods/dreamer.yaml: settings"))
+    mask = np.ones((1, ACTIONS), np.bool_)
+    problem = Problem(("task",), (64, 64, 3), np.dtype(np.uint8), ACTIONS, mask, 500)
+    method = Timed(settings, problem, 0, torch.device("cpu"))
+    method.behaving = []
+    stream, flags = np.random.default_rng(0), np.zeros(1, np.bool_)
+    for _ in range(FRAMES):
+        seen, following = stream.integers(256, size=(2, 1, 64, 64, 3), dtype=np.uint8)
+        action = stream.uniform(-1, 1, (1, ACTIONS)).astype(np.float32)
+        reward = stream.normal(size=1).astype(np.float32)
+        method.replay.add(Transitions(seen, action, reward, following, flags, flags))
+    return method
