@@ -270,7 +270,7 @@ class _Running:
         write_results(self.folder, self.specification, trainer, record, self.history["timing"])
         if self.started_by == ancestors(ANCESTORS):
             self._drop_checkpoints()
-        else:  # who waited for the results is gone; a new Snakemake would delete them and ask again: be quick then
+        elif not trainer.diverged:  # who waited is gone; a new Snakemake would delete the results and ask again
             with contextlib.suppress(OutputError):  # the results are there; this is only for speed
                 self._save(trainer)
         outcome = f"diverged at step {trainer.step}: {trainer.diverged}" if trainer.diverged else "done"

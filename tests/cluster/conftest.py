@@ -8,6 +8,7 @@ everything here is skipped, with the reason. Under MTREPRO_CLUSTER_TESTS=where-p
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -19,7 +20,7 @@ import pytest
 
 from tests.workflow.conftest import Checkout, copy_checkout
 
-from .moments import BUDGET, MOMENTS, RUNS, SEED
+from .moments import BUDGET, MOMENTS, RUNS, SEED, TOLD
 from .slurm import HERE, Cluster, Study
 
 ROOT = HERE.parents[1]
@@ -38,12 +39,15 @@ def why_not() -> str | None:
     return None
 
 
-def call(*command: str | Path) -> None:
-    """Run a command of the set-up; what it printed is the reason if it fails."""
-    words = ("timeout", "900", *command)
+NO_NETWORK = re.compile(r"could not resolve|name resolution|failed to fetch|connection|unreachable", re.IGNORECASE)
+
+
+def call(*command: str | Path, skip_where: re.Pattern[str] = re.compile("")) -> None:
+    """Run a command of the set-up; what it printed is the reason if it fails, and may be one to skip everything."""
+    words = ("timeout", "1800", *command)
     done = subprocess.run(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     said = f"{' '.join(map(str, command))}: left with {done.returncode}:\n{done.stdout}"
-    if done.returncode and os.environ["MTREPRO_CLUSTER_TESTS"] == "where-possible":
+    if done.returncode and os.environ["MTREPRO_CLUSTER_TESTS"] == "where-possible" and skip_where.search(done.stdout):
         pytest.skip(f"this machine cannot be set up for it: {said}")
     assert done.returncode == 0, said
 
@@ -55,16 +59,19 @@ def machine() -> Iterator[None]:
         pytest.skip(reason)
     call(HERE / "install-apptainer.sh")
     ours = shutil.which("sinfo") is None or subprocess.run(("sinfo",), capture_output=True, check=False).returncode != 0
-    call(HERE / "start-slurm.sh")
-    yield
-    if ours:
-        call(HERE / "stop-slurm.sh")
+    try:
+        call(HERE / "start-slurm.sh")
+        yield
+    finally:
+        if ours:
+            call(HERE / "stop-slurm.sh")
 
 
 @pytest.fixture(scope="session")
 def images(machine: None) -> Path:
     """containers/ with both images, built or taken from the cache."""
-    call(sys.executable, "tools/build_images.py", "--base", os.environ.get("BASE", "local"))
+    build = (sys.executable, "tools/build_images.py", "--base", os.environ.get("BASE", "local"))
+    call(*build, skip_where=NO_NETWORK)  # any other reason is ours
     return ROOT / "containers"
 
 
@@ -95,6 +102,7 @@ def undisturbed(cluster: Cluster) -> Study:
     with study.running() as head, ThreadPoolExecutor(RUNS) as pool:
         study.seconds = min(pool.map(lambda seed: study.wait_until(float("inf"), seed), range(RUNS)))
         head.ends()
+    TOLD.append(f"disturbed at {MOMENTS} random moments of each kind, those of MTREPRO_SEED={SEED}")
     return study
 
 
@@ -106,5 +114,6 @@ def bring_images(images: Path, checkout: Checkout) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say how often each kind of disturbance happened, and what repeats the same moments."""
-    terminalreporter.write_line(f"{MOMENTS} random moments of each kind, those of MTREPRO_SEED={SEED}")
+    """Say what was measured, how often each kind of disturbance happened, and what repeats the same moments."""
+    for line in TOLD:
+        terminalreporter.write_line(line)

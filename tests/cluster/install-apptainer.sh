@@ -21,8 +21,14 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 mkdir -p "$work/lists/partial" "$work/packages" "$work/root"
 # The first source of the machine, with another suite; apt reads it beside the machine's own, which stay as they are.
-awk 'BEGIN { RS = ""; ORS = "\n\n" } NR == 1' /etc/apt/sources.list.d/debian.sources |
-    sed 's/^Suites:.*/Suites: sid/' >"$work/sid.sources"
+if [ -e /etc/apt/sources.list.d/debian.sources ]; then
+    awk 'BEGIN { RS = ""; ORS = "\n\n" } NR == 1' /etc/apt/sources.list.d/debian.sources |
+        sed 's/^Suites:.*/Suites: sid/' >"$work/sid.sources"
+else
+    mirror=$(awk '$1 == "deb" { print $2; exit }' /etc/apt/sources.list)
+    printf 'Types: deb\nURIs: %s\nSuites: sid\nComponents: main\nSigned-By: %s\n' "$mirror" \
+        /usr/share/keyrings/debian-archive-keyring.gpg >"$work/sid.sources"
+fi
 unstable=(apt-get -o "Dir::Etc::sourcelist=$work/sid.sources" -o Dir::Etc::sourceparts=- -o "Dir::State::Lists=$work/lists")
 "${unstable[@]}" update -qq
 (cd "$work/packages" && "${unstable[@]}" download -qq apptainer libc6 libseccomp2 libsqlite3-0)

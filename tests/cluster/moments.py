@@ -15,6 +15,7 @@ SEED = int(os.environ.get("MTREPRO_SEED") or random.SystemRandom().randrange(1, 
 RUNS = min(4, MOMENTS)  # of a study, which share the moments: each try costs more than its training
 BUDGET = 6_000  # steps: some seconds of training
 TIMES = [len(range(seed, MOMENTS, RUNS)) for seed in range(RUNS)]  # how often each run is disturbed
+TOLD: list[str] = []  # what the run of the tests says at its end
 
 
 def disturb(study: Study, seconds: float, do: Callable[[int], object], ends: bool = False) -> None:

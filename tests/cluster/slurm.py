@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mtrepro.engine.processes import started
 from tests.workflow.conftest import Checkout
 
 HERE = Path(__file__).resolve().parent
@@ -42,7 +43,10 @@ exec {sbatch} "$@"
 """
 
 
-def wait_for(true: Callable[[], Any], what: str, seconds: float = 300) -> Any:
+LONG = 1800  # seconds that anything may take on a slow machine beside everything else
+
+
+def wait_for(true: Callable[[], Any], what: str, seconds: float = LONG) -> Any:
     """What `true` answers, once it is true."""
     deadline = time.monotonic() + seconds
     while not (answer := true()):
@@ -168,7 +172,7 @@ class Study:
 
         The clock on the wall says little on a machine that does other things besides.
         """
-        begun = last = wait_for(lambda: self._used(seed), f"{self.name} trains seed {seed}", 600)
+        begun = last = wait_for(lambda: self._used(seed), f"{self.name} trains seed {seed}")
         while (now := self._used(seed)) is not None and now - begun < seconds:
             last = now
             time.sleep(0.1)
@@ -189,9 +193,16 @@ class Study:
         return {seed for seed in seeds if self._used(seed) is not None}
 
     def trainer(self, seed: int = 0) -> int:
-        """The process that trains, by its lease."""
-        (lease,) = self.results.glob(f".state/mt_sac-s{seed}-*/lease.json")
-        return int(json.loads(lease.read_text())["process"])
+        """The process that trains, by its lease.
+
+        Raises:
+            ValueError: there is none; a lease outlives a trainer that was killed, and numbers are used again.
+        """
+        (file,) = self.results.glob(f".state/mt_sac-s{seed}-*/lease.json")
+        lease = json.loads(file.read_text())
+        if started(lease["process"]) != lease["started"]:
+            raise ValueError(f"{file}: its process is gone")
+        return int(lease["process"])
 
     def records(self) -> list[dict[str, Any]]:
         """run.json of every finished run."""
@@ -225,7 +236,7 @@ class Head:
     def said(self) -> str:
         return self.log.read_text()
 
-    def ends(self, status: int = 0, seconds: float = 600) -> str:
+    def ends(self, status: int = 0, seconds: float = LONG) -> str:
         """Wait for its end, which must be with this status; what it said."""
         try:
             found = self.process.wait(seconds)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # A real Slurm cluster of one node on this Debian machine, its partition called gpu, with eight cores and eight GPUs that
-# are only pretended (the GPUs are empty files) but asked for, counted and handed out like any other: most of a small job is
+# are only pretended (the GPUs are links to /dev/null) but asked for, counted and handed out like any other: most of a small job is
 # waiting, so eight of them share two cores well. Run as root; stop-slurm.sh ends it. Does nothing where a cluster answers
 # already.
 set -euo pipefail
