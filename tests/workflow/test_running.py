@@ -73,7 +73,7 @@ def long_study(chain: Checkout, name: str) -> Iterator[tuple[subprocess.Popen[st
         start_new_session=True,
     ) as process:  # fmt: skip
         deadline = time.monotonic() + 120
-        while not list((chain.path / f"results/{name}/.state").glob("*/progress.json")):
+        while not list((chain.path / f"results/{name}/.state").glob("*/lease.json")):
             assert time.monotonic() < deadline and process.poll() is None, "it does not train"
             time.sleep(0.02)
         os.killpg(process.pid, signal.SIGSTOP)
