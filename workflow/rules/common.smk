@@ -22,7 +22,7 @@ if workflow.is_main_process:
     submit_through_ours()
 
 # A head that was killed left its lock behind; the same command starts again.
-if clear_dead_heads_lock():
+if workflow.is_main_process and clear_dead_heads_lock():  # a job is no head
     print("The head process before this one is dead; its lock was cleared.", file=sys.stderr)
 
 try:
