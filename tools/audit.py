@@ -35,11 +35,8 @@ def main(strict: bool = False) -> int:
     service = os.environ.get("MTREPRO_AUDIT_SERVICE") or SERVICE
     try:
         results = ask(service, versions)
-    except (
-        OSError,
-        ValueError,
-        http.client.HTTPException,
-    ) as error:  # urllib's errors are OSErrors; a gateway's page is no JSON
+    # urllib's errors are OSErrors; a gateway's page is no JSON.
+    except (OSError, ValueError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", None) or error
         print(f"audit: skipped: {service} not reachable ({reason})")
         return 0

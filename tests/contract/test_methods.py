@@ -162,9 +162,8 @@ def test_it_learns_the_toy_benchmark(name: str) -> None:
         pytest.skip("nothing to learn")
     if sees_pictures(name):
         pytest.skip("behaviour from pictures takes minutes, and some seeds; its world model: the next test")
-    run = trainer(
-        name, budget=2000, evaluation={"every": 400, "episodes": 20}, settings=known_to(name, LEARNING),
-    )  # fmt: skip
+    settings = known_to(name, LEARNING)
+    run = trainer(name, budget=2000, evaluation={"every": 400, "episodes": 20}, settings=settings)
 
     def gained() -> float:
         first, *_, last = (float(each.success.mean()) for each in run.evaluations[:1] + run.evaluations)

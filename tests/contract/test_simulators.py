@@ -36,10 +36,12 @@ def test_a_killed_worker_is_named_and_the_run_goes_on_from_its_checkpoint(
     specification = longer()
     path = write_run(tmp_path, specification)
     process = start(path, "--workers", "1")
+    process.send_signal(signal.SIGSTOP)  # so that it is not over before its worker is found
     workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     assert len(workers) >= 1, "the run was over before its worker could be killed: make it longer"
     for worker in workers:
         os.kill(int(worker), signal.SIGKILL)
+    process.send_signal(signal.SIGCONT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 71, said
     assert "mtrepro: worker process 0 (tasks toy-" in said and "was killed by signal SIGKILL" in said

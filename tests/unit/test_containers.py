@@ -101,26 +101,27 @@ def test_a_mistake_in_digests_names_file_and_key(checkout: Path) -> None:
 
 # The sbatch that the head calls
 
-QUEUE = "7|{state}|an-older-head|{folder}|{time}|rule_train_wildcards_mt_sac-s0-0"
+QUEUE = "{job}|{state}|an-older-head|{folder}|{time}|rule_train_wildcards_mt_sac-s0-0"
 CALL = ("--parsable", "--job-name", "this-head", "--comment", "rule_train_wildcards_mt_sac-s0-0")
 
 
 @pytest.mark.parametrize(
-    ("state", "time", "answer"),
+    ("job", "state", "time", "answer"),
     [
-        ("RUNNING", "2999-01-01T00:00:00", "7"),
-        ("PENDING", "2999-01-01T00:00:00", "7"),
-        ("COMPLETING", "2999-01-01T00:00:00", "8"),  # it is about to end
-        ("RUNNING", "2001-01-01T00:00:00", "8"),  # the code was edited since
+        ("7", "RUNNING", "2999-01-01T00:00:00", "7"),
+        ("7", "PENDING", "2999-01-01T00:00:00", "7"),
+        ("7", "COMPLETING", "2999-01-01T00:00:00", "8"),  # it is about to end
+        ("7", "RUNNING", "2001-01-01T00:00:00", "8"),  # the code was edited since
+        ("7_2", "RUNNING", "2999-01-01T00:00:00", "8"),  # of an array, whose tasks all have its first run's comment
     ],
 )
 def test_a_dead_heads_job_is_taken_over_and_any_other_is_submitted(
-    tmp_path: Path, state: str, time: str, answer: str
+    tmp_path: Path, job: str, state: str, time: str, answer: str
 ) -> None:
     (tmp_path / "src").mkdir()
     (tmp_path / "src/code.py").touch()
     (tmp_path / "containers").mkdir()
-    queue = QUEUE.format(state=state, time=time, folder=tmp_path)
+    queue = QUEUE.format(job=job, state=state, time=time, folder=tmp_path)
     for name, body in {"squeue": f"echo '{queue}'", "scontrol": "echo $* >&2", "sbatch": "echo 8"}.items():
         (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
         (tmp_path / name).chmod(0o755)

@@ -32,14 +32,16 @@ class Meters:
         self.count, self.sums = 0, {}
         return means
 
-    def finite(self) -> bool:
-        """Whether no value added so far was NaN or infinite upwards; a sum that is not finite counts too."""
-        values = [*self.sums.values(), *self.maxima.values()]
-        return not values or bool(torch.isfinite(torch.stack(values)).all())
+    def trouble(self, name: str, limit: float) -> str | None:
+        """Why training cannot go on: a value that was NaN or infinite upwards, or a scalar that was above its limit.
 
-    def largest(self, name: str) -> float:
-        """The largest value of one scalar since the start of the run."""
-        return float(self.maxima[name]) if name in self.maxima else 0.0
+        A sum that is not finite counts too; what happened at any time of the run is not forgotten.
+        """
+        values = [*self.sums.values(), *self.maxima.values()]
+        if values and not torch.isfinite(torch.stack(values)).all():
+            return "a loss is not finite"
+        largest = float(self.maxima[name]) if name in self.maxima else 0.0
+        return f"the {name.replace('_', ' ')} reached {largest:.3g}, above {limit:.3g}" if largest > limit else None
 
     def state(self) -> dict[str, Any]:
         """Everything."""

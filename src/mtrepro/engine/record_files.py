@@ -55,7 +55,8 @@ class FileRecords:
         segment, row = divmod(self.count, self.per_segment)
         data, path = record.astype(self.kind).tobytes(), self._path(segment)
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            if not row:
+                self.folder.mkdir(parents=True, exist_ok=True)
             file = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
             try:
                 written = os.pwrite(file, data, row * self.kind.itemsize)

@@ -192,12 +192,7 @@ class Dreamer:
 
     def trouble(self) -> str | None:
         """A loss that is not finite, or a critic loss above the limit."""
-        if not self.meters.finite():
-            return "a loss is not finite"
-        largest = self.meters.largest("critic_loss")
-        if largest > self.settings.critic_loss_limit:
-            return f"the critic loss reached {largest:.3g}, above {self.settings.critic_loss_limit:.3g}"
-        return None
+        return self.meters.trouble("critic_loss", self.settings.critic_loss_limit)
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """What each optimiser moves."""

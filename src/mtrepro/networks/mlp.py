@@ -1,4 +1,4 @@
-"""Fully connected networks as mtrl builds them."""
+"""Fully connected networks, and how their parameters begin in mtrl."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import torch
 from torch import nn
 
 
-def mlp(inputs: int, width: int, depth: int, outputs: int) -> nn.Sequential:
-    """`depth` hidden layers of `width` units with ReLU between, no activation at the end; depth 0 is one linear layer.
+def mlp(inputs: int, width: int, depth: int, outputs: int, activation: type[nn.Module] = nn.ReLU) -> nn.Sequential:
+    """`depth` hidden layers of `width` units, each activated, and one that is not; depth 0 is one linear layer.
 
     Shapes: (..., inputs) -> (..., outputs).
     """
     sizes = [inputs, *[width] * depth]
     layers: list[nn.Module] = []
     for size, following in itertools.pairwise(sizes):
-        layers += [nn.Linear(size, following), nn.ReLU()]
+        layers += [nn.Linear(size, following), activation()]
     return nn.Sequential(*layers, nn.Linear(sizes[-1], outputs))
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
-
 import torch
 from torch import Tensor, nn
+
+from mtrepro.networks.mlp import mlp
 
 
 def dense(inputs: int, width: int, depth: int, outputs: int) -> nn.Sequential:
@@ -13,11 +13,7 @@ def dense(inputs: int, width: int, depth: int, outputs: int) -> nn.Sequential:
 
     Shapes: (..., inputs) -> (..., outputs).
     """
-    sizes = [inputs, *[width] * depth]
-    layers: list[nn.Module] = []
-    for size, following in itertools.pairwise(sizes):
-        layers += [nn.Linear(size, following), nn.ELU()]
-    return nn.Sequential(*layers, nn.Linear(sizes[-1], outputs))
+    return mlp(inputs, width, depth, outputs, nn.ELU)
 
 
 class LayerNormGru(nn.Module):
