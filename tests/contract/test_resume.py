@@ -73,10 +73,16 @@ def test_killed_with_its_frames_in_files_it_ends_with_the_same_files(tmp_path: P
     specification = longer(900, method="dreamer", settings={"replay_frames": 300})
     path = write_run(tmp_path, specification)
     process = start(path)
+
+    def some_frames() -> bool:
+        held = (state_folder(path) / "frames").glob("*.records")
+        return sum(file.stat().st_size for file in held) > 10 * 16 * 16 * 3
+
+    assert comes(some_frames)
     process.kill()
     process.communicate()
     frames = list((state_folder(path) / "frames").glob("*.records"))
-    assert sum(file.stat().st_size for file in frames) > 10 * 16 * 16 * 3
+    assert frames, "the run was over before it could be killed: make it longer"
     assert max(file.stat().st_size for file in state_folder(path).glob("*.pt")) < 200_000, "no frame is in a checkpoint"
     again = call("train", path)
     assert again.returncode == 0 and "continuing at step" in again.stderr

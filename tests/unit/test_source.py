@@ -87,7 +87,7 @@ def test_words_and_other_peoples_code_do_not_count(package: Path, file: str, old
     [
         ("soft_actor_critic/agent.py", "log_probability - least", "log_probability + least"),
         ("methods/mt_sac.py", "2 * actions", "3 * actions"),
-        ("networks/mlp.py", "nn.ReLU()", "nn.Tanh()"),
+        ("networks/mlp.py", "nn.init.zeros_", "nn.init.ones_"),
         ("engine/replay.py", "self.added % self.steps", "0"),
         ("training.py", "self.step += 1", "self.step += 2"),
         ("benchmarks/toy.py", "SPEED = 0.2", "SPEED = 0.3"),
@@ -111,7 +111,7 @@ def test_a_method_that_builds_on_another_reruns_with_it(package: Path) -> None:
 
 def test_differences_name_the_modules(package: Path) -> None:
     before = source.run_source("mt_sac", "toy").as_dict()
-    edit(package / "networks/mlp.py", "nn.ReLU()", "nn.Tanh()")
+    edit(package / "networks/mlp.py", "nn.init.zeros_", "nn.init.ones_")
     _forget()
     assert source.run_source("mt_sac", "toy").differences(before) == ["mtrepro.networks.mlp"]
 
