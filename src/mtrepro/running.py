@@ -9,7 +9,6 @@ import contextlib
 import json
 import os
 import shutil
-import socket
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,12 +20,14 @@ from mtrepro import gpus, provenance
 from mtrepro.accepting import is_finished
 from mtrepro.benchmarks.vector import WorkerDiedError
 from mtrepro.engine import checkpoint
+from mtrepro.engine.clock import Clock, Part
 from mtrepro.engine.files import write_atomically
 from mtrepro.engine.lease import Lease
 from mtrepro.engine.processes import ancestors
 from mtrepro.engine.record_files import Files
 from mtrepro.engine.signals import StopRequest
 from mtrepro.errors import MtreproError, OutputError, StateError, WorkerError
+from mtrepro.history import History
 from mtrepro.paths import STATES_OF_CODE, checkpoint_folder, shown, state_folder
 from mtrepro.results import write_results
 from mtrepro.room import need_room
@@ -55,11 +56,15 @@ class Options:
     simulator: str = "fast"  # or "stock": the simulators' own environments; the same bits
 
 
-def train(path: Path, options: Options, stop: StopRequest) -> int:
+def train(path: Path, options: Options, stop: StopRequest, begun: float | None = None) -> int:
     """Train the run of a specification.yaml to its end, or until a signal; returns the exit status.
 
     The result files appear beside the specification when the run is over, all at once at the end.
+
+    Args:
+        begun: when the command began, by `time.monotonic`; the run's clock starts there. Now if None.
     """
+    clock = Clock("start-up", begun)
     started_by = ancestors(ANCESTORS)
     path = path.resolve()  # a run has one state folder, from wherever it is named
     specification = load_specification(path)
@@ -69,6 +74,7 @@ def train(path: Path, options: Options, stop: StopRequest) -> int:
     with Reporter(options.log, options.label or specification.run_name()) as reporter:
         state = state_folder(folder.parent, specification.run_name())
         patience = (lambda: not stop) if options.wait else None
+        clock.enter("waiting")
         lease = Lease(state, reporter.say, patience)
 
         def wait_for_gpu() -> bool:
@@ -78,7 +84,8 @@ def train(path: Path, options: Options, stop: StopRequest) -> int:
         one_gpu = gpus.one_of_them(options.threads, reporter.say, wait_for_gpu if options.wait else None)
         try:
             with one_gpu if options.device != "cpu" and torch.cuda.device_count() else contextlib.nullcontext():
-                return _Running(specification, folder, state, options, reporter, lease, stop, started_by).run()
+                clock.enter("start-up")
+                return _Running(specification, folder, state, options, reporter, lease, stop, started_by, clock).run()
         finally:
             lease.release()
 
@@ -96,6 +103,7 @@ class _Running:
         lease: Lease,
         stop: StopRequest,
         started_by: dict[int, str | None],
+        clock: Clock,
     ) -> None:
         self.specification, self.folder, self.options = specification, folder, options
         self.reporter, self.lease, self.stop = reporter, lease, stop
@@ -110,10 +118,8 @@ class _Running:
         if self.device.type == "cuda":  # on the CPU the kernels in use are deterministic; the contract tests prove it
             torch.use_deterministic_algorithms(True)
         self.machine = provenance.machine(self.device, options.threads)
-        self.history: dict[str, Any] = {"resumes": 0, "exact": True, "seconds": 0.0, "timing": []}
-        self.accounted = self.saved = time.monotonic()
-        self.accounted_step = 0
-        self.saving_took = 0.0
+        self.clock, self.history = clock, History(clock)
+        self.saved, self.saving_took = time.monotonic(), 0.0
 
     def run(self) -> int:
         """Resume or start, train, write the results; a run that is already done by this code is left as it is."""
@@ -156,8 +162,13 @@ class _Running:
 
     # The monitor
 
+    def enter(self, part: Part) -> None:
+        """Take the time: this part of the work begins."""
+        self.clock.enter(part)
+
     def beat(self, trainer: Trainer) -> None:
         """Heartbeat, progress, and a checkpoint where one is due or a signal came."""
+        self.clock.enter("progress")
         self.lease.beat()
         if self.stop:
             raise Stopped
@@ -168,11 +179,13 @@ class _Running:
 
     def beat_within_evaluation(self) -> None:
         """A signal ends the evaluation, which the next start repeats: it has changed nothing."""
+        self.clock.enter("progress")
         self.lease.beat()
         if self.stop:
             raise Stopped
         if self.reporter.due():
             self._show(self.trainer)
+        self.clock.enter("evaluation")
 
     def _pause(self) -> float:
         """Seconds between checkpoints: as asked, or longer where saving is so slow that it would cost too much."""
@@ -180,24 +193,26 @@ class _Running:
 
     def _show(self, trainer: Trainer) -> None:
         line = self.reporter.progress(trainer.step, trainer.latest_success())
+        line |= {"device": self.machine["device"], "parts": self.clock.parts()}
         write_atomically(self.state_folder / "progress.json", json.dumps(line) + "\n")
 
     # Saving and resuming
 
     def _save(self, trainer: Trainer) -> None:
+        self.clock.enter("checkpoint")
         begun = time.monotonic()
-        self._account(trainer.step, begun)
         state = {
             "format": STATE_FORMAT,
             "specification": self.specification.digest(),
             "source": self.source.as_dict(),
             "machine": self.machine,
-            "history": self.history,
+            "history": self.history.account(trainer.step),
             "trainer": trainer.state(),
         }
         checkpoint.save(self.checkpoints, trainer.step, state)
         self.saved = time.monotonic()
         self.saving_took = self.saved - begun
+        self.clock.enter("progress")
 
     def _resume(self, trainer: Trainer) -> None:
         state = checkpoint.load(self.checkpoints, self.reporter.say)
@@ -205,10 +220,8 @@ class _Running:
             self._explain_fresh_start()
             return
         self._refuse_foreign(state)
-        self.history = state["history"]
-        self.history["resumes"] += 1
         trainer.load_state(state["trainer"])
-        self.accounted_step = trainer.step
+        self.history.resume(state["history"], trainer.step)
         self.reporter.say(f"continuing at step {trainer.step}")
 
     def _refuse_foreign(self, state: dict[str, Any]) -> None:
@@ -233,7 +246,7 @@ class _Running:
                 "  continue it as it was begun, or allow the change with --other-machine: the run is then marked as\n"
                 "  not bit-exact in run.json and in every table"
             )
-        state["history"]["exact"] = False
+        self.history.exact = False
         self.reporter.say(f"continuing on another machine ({change}): no longer bit-exact")
 
     def _explain_fresh_start(self) -> None:
@@ -245,21 +258,12 @@ class _Running:
                     f"the code changed since step {state['trainer']['step']} was saved ({changed}): starting afresh"
                 )
 
-    def _account(self, step: int, now: float) -> None:
-        """Add the time since the last look to the run's clock, which outlives this process."""
-        seconds, since = now - self.accounted, step - self.accounted_step
-        self.history["seconds"] += seconds
-        self.history["timing"].append([step, self.history["seconds"], since / max(seconds, 1e-9), socket.gethostname()])
-        self.accounted, self.accounted_step = now, step
-
     # The end
 
     def _finish(self, trainer: Trainer) -> None:
-        self._account(trainer.step, time.monotonic())
+        self.history.account(trainer.step)
         record = {
-            "exact": self.history["exact"],
-            "resumes": self.history["resumes"],
-            "seconds": self.history["seconds"],
+            **self.history.record(),
             **self.machine,
             "simulator": self.options.simulator,
             "source": self.source.as_dict(),
@@ -267,7 +271,7 @@ class _Running:
             "provenance": self.provenance,
         }
         (self.folder / "run.json").unlink(missing_ok=True)  # of older code: it must not vouch for newer numbers
-        write_results(self.folder, self.specification, trainer, record, self.history["timing"])
+        write_results(self.folder, self.specification, trainer, record, self.history.timing)
         if self.started_by == ancestors(ANCESTORS):
             self._drop_checkpoints()
         elif not trainer.diverged:  # who waited is gone; a new Snakemake would delete the results and ask again

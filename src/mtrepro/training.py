@@ -24,6 +24,7 @@ from mtrepro.methods._loading import make_method
 if TYPE_CHECKING:
     import torch
 
+    from mtrepro.engine.clock import Part
     from mtrepro.engine.records import Storage
     from mtrepro.specification import Specification
 
@@ -39,7 +40,11 @@ class _ActionsNotFiniteError(Exception):
 
 
 class Monitor(Protocol):
-    """Looks on: saves when it must, raises `Stopped` when it should."""
+    """Looks on: saves when it must, raises `Stopped` when it should, and may take the time of each part."""
+
+    def enter(self, part: Part) -> None:
+        """Called where a part of the work begins, and so the one before it ends."""
+        ...
 
     def beat(self, trainer: Trainer) -> None:
         """Called between any two moments at which the state is whole."""
@@ -109,30 +114,36 @@ class Trainer:
         try:
             while self.diverged is None:
                 while self.method.owed:
+                    monitor.enter("update")
                     self.method.learn()
                     monitor.beat(self)
+                monitor.enter("metrics")
                 self._note_training()
                 if self.diverged is None and self._evaluation_due():
                     self.evaluations.append(self._evaluate(monitor))
                     monitor.beat(self)
                 if self.diverged or self.step >= self.specification.budget:
                     return
-                self._advance()
+                self._advance(monitor)
                 monitor.beat(self)
         except _ActionsNotFiniteError:
             self.diverged = "the policy's actions are not finite"
         except SimulationError as error:
             self.diverged = str(error)
 
-    def _advance(self) -> None:
+    def _advance(self, monitor: Monitor) -> None:
         """One vector step: every task's environment moves once."""
         if self.training is None:
+            monitor.enter("start-up")
             self.training = VectorEnvironment(self.benchmark, "training", self.workers)
             self.observation = self.training.reset()
+        monitor.enter("policy")
         actions = self.method.act(self.observation, self.tasks, explore=True)
         if not np.isfinite(actions).all():
             raise _ActionsNotFiniteError
+        monitor.enter("environment")
         moved = self.training.step(actions)
+        monitor.enter("replay")
         reward = moved.reward.astype(np.float32)
         self.method.observe(
             Transitions(self.observation, actions, reward, moved.next_observation, moved.terminated, moved.truncated)
@@ -163,8 +174,10 @@ class Trainer:
     def _evaluate(self, monitor: Monitor) -> Evaluation:
         """Measure the policy without noise: a function of the policy alone, whenever and however often it is asked."""
         if self.evaluating is None:
+            monitor.enter("start-up")
             self.evaluating = VectorEnvironment(self.benchmark, "evaluation", self.workers, autoreset=False)
             self.untouched = self.evaluating.state()
+        monitor.enter("evaluation")
         self.evaluating.load_state(self.untouched)
         episodes = self.specification.evaluation.episodes
         returns = np.zeros((len(self.tasks), episodes))

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from mtrepro.benchmarks.vector import VectorEnvironment
+from mtrepro.engine.clock import Part
 from mtrepro.paths import root
 from mtrepro.specification import Evaluation as EvaluationSettings
 from mtrepro.specification import Specification, resolve_benchmark
@@ -25,13 +26,13 @@ _FAR = 1_000_000_000  # steps: no evaluation and no end falls into what is measu
 
 def measure(effort: Effort) -> Topic:
     """MT10 at full size with and without workers, and the demo."""
-    full, demo = _full_size(effort), _demo()
+    full, small = full_size(effort), demo()
     demo_threads = demo_study().study.resources.threads
     with ExitStack() as stack:
         courses = {
             "MT10, 0 workers": Course(full, effort, effort.steps, workers=0, threads=effort.threads),
             "MT10, 2 workers": Course(full, effort, effort.steps, workers=2, threads=effort.threads),
-            "demo, 0 workers": Course(demo, effort, effort.demo_steps, workers=0, threads=demo_threads),
+            "demo, 0 workers": Course(small, effort, effort.demo_steps, workers=0, threads=demo_threads),
         }
         for course in courses.values():
             stack.callback(course.trainer.close)
@@ -101,7 +102,7 @@ class Course:
 
     def _advance(self, steps: int, limit: float = float("inf")) -> None:
         try:
-            self.trainer.run(_StopAt(self.trainer.step + steps, time.perf_counter() + limit))
+            self.trainer.run(StopAt(self.trainer.step + steps, time.perf_counter() + limit))
         except Stopped:
             return
         raise RuntimeError(f"training ended by itself: {self.trainer.diverged}")
@@ -132,11 +133,14 @@ class Stopwatch:
         return answer
 
 
-class _StopAt:
+class StopAt:
     """A monitor that ends the loop after a step and its update: this one, or the first after a moment."""
 
     def __init__(self, step: int, moment: float) -> None:
         self.step, self.moment = step, moment
+
+    def enter(self, part: Part) -> None:
+        """The stopwatches take the time."""
 
     def beat(self, trainer: Trainer) -> None:
         if not trainer.method.owed and (trainer.step >= self.step or time.perf_counter() > self.moment):
@@ -151,12 +155,12 @@ def demo_study() -> Any:
     return load_study(root() / "config" / "demo.yaml")
 
 
-def _demo() -> Specification:
+def demo() -> Specification:
     """The first run of the demo."""
     return _endless(demo_study().runs[0].specification)
 
 
-def _full_size(effort: Effort) -> Specification:
+def full_size(effort: Effort) -> Specification:
     """MT-SAC as its file says, on MT10 as Meta-World defines it."""
     file = read_benchmark_file("mt10-v3", "make bench")
     tasks = effort.tasks if isinstance(effort.tasks, str) else list(effort.tasks)

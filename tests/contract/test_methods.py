@@ -13,6 +13,7 @@ import torch
 
 from mtrepro import paths
 from mtrepro.engine import checkpoint
+from mtrepro.engine.clock import Part
 from mtrepro.engine.replay import Transitions
 from mtrepro.errors import SpecificationError
 from mtrepro.methods._loading import class_name, load_method
@@ -34,6 +35,8 @@ class Watcher:
     def __init__(self, stop_at: int | None = None, stop_in_evaluation: int | None = None) -> None:
         self.beats = self.inner = 0
         self.stop_at, self.stop_in_evaluation = stop_at, stop_in_evaluation
+
+    def enter(self, part: Part) -> None: ...
 
     def beat(self, trainer: Trainer) -> None:
         self.beats += 1

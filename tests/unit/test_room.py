@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from mtrepro.engine import checkpoint
+from mtrepro.engine.clock import Part
 from mtrepro.engine.record_files import Files
 from mtrepro.engine.replay import Replay
 from mtrepro.engine.sequence_replay import SequenceReplay
@@ -29,6 +30,7 @@ CPU = torch.device("cpu")
 class Silent:
     """Looks on and does nothing."""
 
+    def enter(self, part: Part) -> None: ...
     def beat(self, trainer: Trainer) -> None: ...
     def beat_within_evaluation(self) -> None: ...
 
