@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -85,6 +86,7 @@ def train(
     ] = "fast",
 ) -> int:
     """Train one run to its end, from its checkpoint where there is one. Exit statuses: docs/exit-statuses.md."""
+    begun = time.monotonic()
     from mtrepro.engine.signals import StopRequest
 
     with StopRequest() as stop:  # from here on a signal saves and ends with its own status; torch takes seconds to load
@@ -92,7 +94,7 @@ def train(
         from mtrepro.running import train as train_run
 
         options = Options(threads, workers, device, checkpoint_seconds, log, label, wait, other_machine, simulator)
-        return train_run(specification, options, stop)
+        return train_run(specification, options, stop, begun)
 
 
 @app.command()
@@ -107,6 +109,17 @@ def status(
     from mtrepro.status_table import print_status
 
     print_status(study, watch, as_json)
+
+
+@app.command()
+def profile(
+    run: Annotated[str, typer.Argument(help="a run's folder, or its name as `mtrepro status` shows it")],
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON for other programs")] = False,
+) -> None:
+    """Say where a run's time went: environment, policy, update, evaluation, checkpoint, waiting and the rest."""
+    from mtrepro.profiling import print_profile
+
+    print_profile(run, as_json)
 
 
 @app.command()

@@ -191,7 +191,7 @@ class _Files:
         Raises:
             DamagedFileError: it is of another run, or another result file is missing.
         """
-        record = _read(self.folder / "run.json", _Record)
+        record = read_model(self.folder / "run.json", _Record)
         if record is None:
             return None
         if record.specification_digest != self.run.specification.digest():
@@ -202,7 +202,7 @@ class _Files:
 
     def _progress(self) -> _Seen | None:
         path = self.state / "progress.json"
-        progress = _read(path, _Progress)
+        progress = read_model(path, _Progress)
         try:
             return _Seen(progress, max(0.0, self.now - path.stat().st_mtime)) if progress else None
         except OSError:
@@ -223,7 +223,7 @@ class _Files:
         return max((int(path.name.partition("-")[0]) for path in names), default=None)
 
 
-def _read(path: Path, model: type[Read]) -> Read | None:
+def read_model(path: Path, model: type[Read]) -> Read | None:
     """A JSON file as a model; None where there is none.
 
     Raises:

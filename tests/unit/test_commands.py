@@ -37,6 +37,7 @@ def test_every_command_has_a_help_line() -> None:
     for command in (
         "plan",
         "status",
+        "profile",
         "clean",
         "specify",
         "train",
@@ -59,6 +60,7 @@ def test_every_command_has_a_help_line() -> None:
         (("plan", "config/studies/closng.yaml"), 2, "there is no such file (nearest: closing.yaml)"),
         (("specify", "config/demo.yaml", "mt_sac-s0-000000000000", "-o", "x.yaml"), 2, "unknown run 'mt_sac-s0-0000"),
         (("train", "nowhere/specification.yaml"), 2, "nowhere/specification.yaml: there is no such file"),
+        (("profile", "nowhere"), 2, "nowhere: neither a folder nor the name of a run"),
         (("show", "nowhere"), 2, "no tables yet"),
         (("aggregate", "nowhere"), 2, "manifest.json"),
         (("figures", "nowhere", "-o", "x"), 2, "run `mtrepro aggregate` first"),
