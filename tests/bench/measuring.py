@@ -37,17 +37,18 @@ class Effort:
     demo_steps: int  # the same with the demo's settings; 150 are one episode, so one reset
     random_steps: int  # before `training` learns
     transitions: int  # in the checkpoint's replay
-    saves: int  # repeats of `checkpoint`
+    saves: int  # repeats of `checkpoint` and `keeping`
+    pause: float  # seconds between the checkpoints of `keeping`
     limit: float  # seconds after which a repeat of `update` or `training` ends early: a busy machine must not hang it
 
 
 FULL = Effort(
     "full", "MT10", episodes=((150, 5), (500, 3)), repeats=5, threads=2, updates=20, small_updates=200, products=100,
-    steps=20, demo_steps=150, random_steps=150, transitions=1_000_000, saves=3, limit=4.0,
+    steps=20, demo_steps=150, random_steps=150, transitions=1_000_000, saves=3, pause=60.0, limit=4.0,
 )  # fmt: skip
 QUICK = Effort(
     "quick", "MT10", episodes=((150, 2),), repeats=2, threads=2, updates=4, small_updates=50, products=30, steps=5,
-    demo_steps=150, random_steps=50, transitions=100_000, saves=2, limit=1.5,
+    demo_steps=150, random_steps=50, transitions=100_000, saves=2, pause=3.0, limit=1.5,
 )  # fmt: skip
 
 

@@ -24,7 +24,7 @@ from tests.bench.update import flops_of_update, make_method
 
 LEAST = Effort(  # called full, because the page takes nothing less
     "full", ("reach-v3",), episodes=((3, 1),), repeats=1, threads=1, updates=1, small_updates=1, products=1,
-    steps=1, demo_steps=2, random_steps=4, transitions=2000, saves=1, limit=1.0,
+    steps=1, demo_steps=2, random_steps=4, transitions=2000, saves=1, pause=0.01, limit=1.0,
 )  # fmt: skip
 ENVIRONMENTS = (STOCK, ALONE, "ours, two processes", "ours, three processes", SYNC, ASYNC)
 UPDATES = ("update, 400 x 3, batch 1280", "update, 64 x 2, batch 192", "matrix product 1280 x 400 x 400")
@@ -35,6 +35,7 @@ ROWS = {
     "family": [*ARMS, GATHERED, ONE],
     "dreamer": [f"{name}: {part}" for name in DREAMERS for part in (WHOLE, MODEL, BEHAVIOUR)],
     "training": ["MT10, 0 workers", "MT10, 2 workers", "demo, 0 workers"],
+    "keeping": ["MT10, 400 x 3", "demo, 64 x 2"],
     "checkpoint": [
         "save: write, hash, fsync, rename",
         "the same bytes written plainly, fsync",
