@@ -29,12 +29,16 @@ def main() -> None:
     parser.add_argument("topics", nargs="*", metavar="TOPIC", help=f"all, or some of: {', '.join(TOPICS)}")
     parser.add_argument("--quick", action="store_true", help="fewer repeats and a small checkpoint: half a minute")
     parser.add_argument("--output", type=Path, default=root() / "results" / "bench", help="folder of the JSON files")
-    parser.add_argument("--document", action="store_true", help="write the last full run into docs/performance.md")
+    parser.add_argument(
+        "--document",
+        action="store_true",
+        help="write the last full run, of the topics named or all, into docs/performance.md",
+    )
     options = parser.parse_args()
     if unknown := sorted(set(options.topics) - set(TOPICS)):
         parser.error(f"unknown topic {', '.join(unknown)}; known: {', '.join(TOPICS)}")
     if options.document:
-        document(options.output, root() / "docs" / "performance.md", list(TOPICS))
+        document(options.output, root() / "docs" / "performance.md", list(TOPICS), options.topics)
         return
     for topic in options.topics or TOPICS:
         content = record(topic, QUICK if options.quick else FULL, TOPICS[topic])

@@ -12,6 +12,7 @@ from rich.table import Table
 
 BEGIN = "<!-- figures: begin (written by `python -m tests.bench --document`) -->"
 END = "<!-- figures: end -->"
+_HEADING = "\n### "
 _WIDTH = 150  # columns where there is no terminal
 
 Content = Mapping[str, Any]
@@ -54,44 +55,57 @@ def number(value: float) -> str:
     return f"{value:.{0 if size >= 200 else 1 if size >= 10 else 2 if size >= 0.1 else 3}f}"
 
 
-def document(folder: Path, page: Path, topics: Sequence[str]) -> None:
-    """Write the tables of a full run into `page`, between its markers.
+def document(folder: Path, page: Path, topics: Sequence[str], only: Sequence[str] = ()) -> None:
+    """Write the tables of full runs into `page`, between its markers: of all `topics`, or of `only` these.
 
     Raises:
-        SystemExit: a topic was not measured, or not in full, or the page has no markers.
+        SystemExit: a topic was not measured, or not in full; the page has no markers; or the tables that stay there are
+            of another machine or other versions.
     """
-    contents = []
-    for topic in topics:
-        path = folder / f"{topic}.json"
-        if not path.exists():
-            raise SystemExit(f"{path}: missing; run `python -m tests.bench` first")
-        contents.append(json.loads(path.read_text(encoding="utf-8")))
-        if contents[-1]["effort"] != "full":
-            raise SystemExit(f"{path}: of a {contents[-1]['effort']} run; the page shows full ones")
+    contents = [_read(folder / f"{topic}.json") for topic in only or topics]
     text = page.read_text(encoding="utf-8")
     before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
+    there, end, after = rest.partition(END)
     if not begin or not end:
         raise SystemExit(f"{page}: has no markers {BEGIN} and {END}")
-    page.write_text(f"{before}{BEGIN}\n{markdown(contents)}{END}{after}", encoding="utf-8")
+    head, *tables = there.split(_HEADING)
+    if only and head.strip() != _measured_on(contents[0]):
+        raise SystemExit(f"{page}: its other tables are of another machine or other versions; document all topics")
+    kept = {table.partition("\n")[0]: table.rstrip("\n") for table in tables} if only else {}
+    page.write_text(f"{before}{BEGIN}\n{markdown(contents, kept)}{END}{after}", encoding="utf-8")
 
 
-def markdown(contents: Sequence[Content]) -> str:
-    """All topics as Markdown."""
-    first = contents[0]
-    machine = first["machine"]
-    versions = ", ".join(f"{package} {version}" for package, version in first["versions"].items())
-    lines = [
+def _read(path: Path) -> Content:
+    if not path.exists():
+        raise SystemExit(f"{path}: missing; run `python -m tests.bench {path.stem}` first")
+    content: Content = json.loads(path.read_text(encoding="utf-8"))
+    if content["effort"] != "full":
+        raise SystemExit(f"{path}: of a {content['effort']} run; the page shows full ones")
+    return content
+
+
+def markdown(contents: Sequence[Content], kept: Mapping[str, str]) -> str:
+    """These topics as Markdown, in their places among the tables `kept`, by title, or behind them."""
+    tables = {**kept, **{content["title"]: _table(content) for content in contents}}
+    return _HEADING.join([_measured_on(contents[0]) + "\n", *(f"{table}\n" for table in tables.values())])
+
+
+def _measured_on(content: Content) -> str:
+    machine = content["machine"]
+    versions = ", ".join(f"{package} {version}" for package, version in content["versions"].items())
+    return (
         f"Measured on {machine['processor']}, {machine['cores']} cores, {machine['cpu_capability']}, no GPU used, "
-        f"at niceness {machine['niceness']}; {versions}.",
-    ]
-    for content in contents:
-        head, rows = cells(content)
-        lines += ["", f"### {content['title']}", "", f"| {' | '.join(head)} |"]
-        lines.append("|" + "|".join("---" if heading in ("what", "role") else "---:" for heading in head) + "|")
-        lines += [f"| {' | '.join(row)} |" for row in rows]
-        lines += ["", " ".join([*content["notes"], f"*{_when(content)}*"])]
-    return "\n".join(lines) + "\n"
+        f"at niceness {machine['niceness']}; {versions}."
+    )
+
+
+def _table(content: Content) -> str:
+    """Title, table and notes, without the mark of a heading."""
+    head, rows = cells(content)
+    lines = [content["title"], "", f"| {' | '.join(head)} |"]
+    lines.append("|" + "|".join("---" if heading in ("what", "role") else "---:" for heading in head) + "|")
+    lines += [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join([*lines, "", " ".join([*content["notes"], f"*{_when(content)}*"])])
 
 
 def _when(content: Content) -> str:

@@ -61,6 +61,21 @@ def test_every_topic_writes_every_row_with_positive_medians_and_the_page_shows_t
     text = page.read_text()
     assert text.startswith(f"above\n{BEGIN}\nMeasured on ") and text.endswith(f"{END}\nbelow\n")
     assert "an old figure" not in text and all(name in text for names in ROWS.values() for name in names)
+    only_one_again(tmp_path, page)
+
+
+def only_one_again(folder: Path, page: Path) -> None:
+    """One topic is documented anew; every other table stays, in its place."""
+    before, file = page.read_text(), folder / "update.json"
+    document(folder, page, list(TOPICS), ["update"])
+    assert page.read_text() == before
+    content = json.loads(file.read_text())
+    file.write_text(json.dumps(content | {"notes": ["Measured again."]}))
+    document(folder, page, list(TOPICS), ["update"])
+    assert page.read_text() == before.replace(" ".join(content["notes"]), "Measured again.") != before
+    file.write_text(json.dumps(content | {"versions": content["versions"] | {"torch": "other"}}))
+    with pytest.raises(SystemExit, match="of another machine or other versions"):
+        document(folder, page, list(TOPICS), ["update"])
 
 
 @pytest.mark.parametrize("changed", [{"width": 8, "depth": 1}, {"width": 12, "depth": 3, "task_input": "none"}])
