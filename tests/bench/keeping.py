@@ -63,9 +63,7 @@ class Watched(_Running):
         self.rest.callback(lease.release)
         changed = {"random_steps": effort.random_steps, "first_updates": 0, "replay_transitions": effort.transitions}
         specification = specification.model_copy(update={"settings": specification.settings | changed})
-        super().__init__(
-            specification, folder, folder, options, reporter, lease, StopRequest(), {}, Clock("start-up")
-        )  # fmt: skip
+        super().__init__(specification, folder, folder, options, reporter, lease, StopRequest(), {}, Clock("start-up"))
         self.trainer = Trainer(specification, self.device)
         self.rest.callback(self.trainer.close)
         self.found: dict[str, list[float]] = {name: [] for name in (*COLUMNS, "ms", "bare, ms")}
