@@ -19,8 +19,11 @@ from torch import Tensor, nn
 
 from mtrepro.engine import seeding, streams
 from mtrepro.engine.adam import Adam
+from mtrepro.engine.compilation import Compiled
+from mtrepro.engine.device_replay import replay_on
+from mtrepro.engine.execution import Execution
 from mtrepro.engine.meters import Meters
-from mtrepro.engine.replay import Batch, Replay, Transitions
+from mtrepro.engine.replay import Batch, Transitions
 from mtrepro.methods import Array, Problem
 from mtrepro.networks import squashed_gaussian
 from mtrepro.networks.actor_critic import Networks, Seen
@@ -37,6 +40,7 @@ class Draw(NamedTuple):
     batch: Batch
     next_noise: Tensor  # (batch, actions), of the actions a' in the critics' targets
     noise: Tensor  # (batch, actions), of the actions in the actor loss
+    longest: int | None = None  # at least as many rows as any task has; None where nobody counted
 
 
 class SoftActorCritic(ABC, Generic[S]):
@@ -44,6 +48,9 @@ class SoftActorCritic(ABC, Generic[S]):
 
     def __init__(self, settings: S, problem: Problem, seed: int, device: torch.device) -> None:
         self.settings, self.problem, self.device = settings, problem, device
+        execution = problem.execution or Execution()
+        self.precision = execution.precision(device)
+        self._computed = Compiled(self._update, self._moved, execution)
         built = self.build()
         self.actor, self.critics, self.task_encoder = built.actor, built.critics, built.task_encoder
         initialise(self.actor, seeding.torch_stream(seed, "actor"))
@@ -72,7 +79,7 @@ class SoftActorCritic(ABC, Generic[S]):
         }
         if self.task_encoder is not None:
             self.optimisers["task_encoder"] = self._adam(self.task_encoder.parameters(), built.task_encoder_rate)
-        self.replay = Replay(
+        self.replay = replay_on(device)(
             settings.replay_transitions, problem.tasks, problem.observation_shape, problem.action_size,
             settings.replay_sampling, streams.numpy_stream(seed, "replay"), device,
         )  # fmt: skip
@@ -120,21 +127,21 @@ class SoftActorCritic(ABC, Generic[S]):
 
     def learn(self) -> None:
         """One update: a draw, and what follows from it."""
-        self.meters.add(**self._update(self._draw()))
+        self.meters.add(**self._computed(self._draw()))
         self.owed -= 1
 
     def _draw(self) -> Draw:
         """Rows from the replay, then the noise of both policies: all that an update takes from random streams."""
         rows = self.settings.batch
-        return Draw(self.replay.draw(rows), self._noise(rows), self._noise(rows))
+        return Draw(self.replay.draw(rows), self._noise(rows), self._noise(rows), self.replay.longest)
 
     def _update(self, draw: Draw) -> dict[str, Tensor]:
         """Critics, actor, temperatures, targets and last the task encoder, in this order (mtrl); returns the meters'.
 
         Of the draw and of what the optimisers hold, nothing else: it takes from no random stream.
         """
-        tasks = BatchTasks(draw.batch.task, self.problem.tasks)
-        codes = self._codes()
+        tasks = BatchTasks(draw.batch.task, self.problem.tasks, draw.longest)
+        codes = None if self.task_encoder is None else self.precision.of(self.task_encoder)
         critic_loss, critics = self._critic_loss(draw, tasks, codes)
         encoder_gradients = self._descend_critics(critic_loss)
         actor_loss, actor, surplus = self._actor_loss(draw, tasks, codes)
@@ -154,7 +161,7 @@ class SoftActorCritic(ABC, Generic[S]):
         seen = self._see(batch.observation, tasks, codes)
         following = self._see(batch.next_observation, tasks, codes).stopped()
         target = self._target(following, batch.reward, batch.terminated, alpha, draw.next_noise)
-        values = self.critics(seen, batch.action)  # (2, batch)
+        values = self.precision.of(self.critics, seen, batch.action)  # (2, batch)
         errors = (values - target).square()
         plain = {"critic_loss": errors.mean(1).sum(), "value": values.mean(), "temperature": alpha.mean()}
         return self.weigh(errors, tasks).mean(1).sum(), plain
@@ -171,8 +178,8 @@ class SoftActorCritic(ABC, Generic[S]):
     @torch.no_grad()
     def _target(self, following: Seen, reward: Tensor, terminated: Tensor, alpha: Tensor, noise: Tensor) -> Tensor:
         """r + gamma (1 - terminated) (min Q'(s', a') - alpha log pi(a' | s')), a' ~ pi: eq. 6. Shape (batch,)."""
-        drawn = self._sample(self.actor(following), noise)
-        least: Tensor = self.targets(following, drawn.action).amin(0)
+        drawn = self._sample(self.precision.of(self.actor, following), noise)
+        least = self.precision.of(self.targets, following, drawn.action).amin(0)
         value = least - alpha * drawn.log_probability
         return reward + self.settings.discount * (1 - terminated) * value
 
@@ -181,8 +188,8 @@ class SoftActorCritic(ABC, Generic[S]):
     ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         """What moves the actor (eq. 7), the meters' plain means, and each row's surplus -log pi - H (batch,)."""
         seen = self._see(draw.batch.observation, tasks, codes).stopped()  # the actor loss moves no encoder
-        drawn = self._sample(self.actor(seen), draw.noise)
-        least = self.critics(seen, drawn.action).amin(0)
+        drawn = self._sample(self.precision.of(self.actor, seen), draw.noise)
+        least = self.precision.of(self.critics, seen, drawn.action).amin(0)
         regrets = self._alpha(draw.batch.task) * drawn.log_probability - least
         plain = {"actor_loss": regrets.mean(), "entropy": -drawn.log_probability.mean()}
         return self.weigh(regrets, tasks).mean(), plain, (-drawn.log_probability - self.target_entropy).detach()
@@ -253,6 +260,11 @@ class SoftActorCritic(ABC, Generic[S]):
         streams.load_generator_state(self.random_actions, state["random_actions"])
         self.noise.set_state(state["noise"])
         self.meters.load_state(state["meters"])
+
+    def _moved(self) -> list[Tensor]:
+        """Every tensor that an update changes."""
+        networks = [each for network in self._networks().values() for each in network.state_dict().values()]
+        return [*networks, self.log_alpha.detach(), *(t for its in self.optimisers.values() for t in its.tensors())]
 
     def _networks(self) -> dict[str, nn.Module]:
         networks: dict[str, nn.Module] = {"actor": self.actor, "critics": self.critics, "targets": self.targets}
