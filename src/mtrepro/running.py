@@ -108,8 +108,9 @@ class _Running:
         self.provenance = provenance.collect()  # now: what is committed while a run trains did not make it
         torch.set_num_threads(options.threads)
         if self.device.type == "cuda":  # on the CPU the kernels in use are deterministic; the contract tests prove it
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else torch refuses products then
             torch.use_deterministic_algorithms(True)
-        self.machine = provenance.machine(self.device, options.threads)
+        self.machine = provenance.machine(self.device, options.threads, specification.learner.precision)
         self.history: dict[str, Any] = {"resumes": 0, "exact": True, "seconds": 0.0, "timing": []}
         self.accounted = self.saved = time.monotonic()
         self.accounted_step = 0
@@ -122,7 +123,9 @@ class _Running:
             self.reporter.say(f"already done; results in {shown(self.folder)}")
             return 0
         frames = Files(self.checkpoints / "frames")
-        trainer = self.trainer = Trainer(self.specification, self.device, self.options.workers, self.stock, frames)
+        trainer = self.trainer = Trainer(
+            self.specification, self.device, self.options.workers, self.stock, frames, self.reporter.say
+        )
         try:
             trainer.benchmark.check()
             self._resume(trainer)
@@ -257,7 +260,8 @@ class _Running:
     def _finish(self, trainer: Trainer) -> None:
         self._account(trainer.step, time.monotonic())
         record = {
-            "exact": self.history["exact"],
+            "exact": self.history["exact"] and not trainer.execution.mixed,
+            "updates": trainer.execution.described(),
             "resumes": self.history["resumes"],
             "seconds": self.history["seconds"],
             **self.machine,

@@ -9,6 +9,7 @@ import torch
 
 from mtrepro.engine.compilation import CudaGraphs, Recorder
 from mtrepro.engine.precision import Name, Precision
+from mtrepro.errors import SpecificationError
 
 Mode = Literal["eager", "graph"]
 Choice = Literal["auto", "eager", "graph"]
@@ -38,6 +39,10 @@ class Execution:
         """How updates are computed from here on."""
         return "graph" if self.recorder else "eager"
 
+    def described(self) -> str:
+        """How updates were computed, in words for a record."""
+        return self.mode if self.fallback is None else f"{self.mode}, because {self.fallback}"
+
     @property
     def mixed(self) -> bool:
         """Whether some updates were replayed and later ones are not: the run has no second of the same bits."""
@@ -66,10 +71,13 @@ def execution(
     """What a specification asks for, on this device.
 
     Raises:
-        ValueError: `graph` where there is no GPU. Nothing falls back here: who names it wants a GPU, and would wait
-            for a run that a CPU does not finish.
+        SpecificationError: `graph` without a GPU. Nothing falls back here: who names it counts on a GPU, and would find
+            out after days that there was none.
     """
     if choice == "graph" and device.type != "cuda":
-        raise ValueError(f"learner.compile: 'graph' records CUDA graphs, and this run would train on the {device.type}")
+        raise SpecificationError(
+            f"learner.compile: 'graph' records CUDA graphs, but this run would train on the {device.type}\n"
+            "  start it where torch finds a GPU (`mtrepro doctor` says so), or use 'auto', which records where it can"
+        )
     graph = choice == "graph" or (choice == "auto" and device.type == "cuda")
     return Execution(precision, CudaGraphs() if graph else None, say)
