@@ -20,13 +20,15 @@ from torch import Tensor, nn
 
 from mtrepro.engine import seeding, streams
 from mtrepro.engine.adam import Adam
+from mtrepro.engine.compilation import Compiled
+from mtrepro.engine.execution import Execution
 from mtrepro.engine.meters import Meters
 from mtrepro.engine.replay import Transitions
 from mtrepro.engine.sequence_replay import SequenceReplay, Sequences
 from mtrepro.methods import Array, Problem
 from mtrepro.world_model.behaviour import Behaviour
 from mtrepro.world_model.descent import descend
-from mtrepro.world_model.imagination import draw_noise, imagine
+from mtrepro.world_model.imagination import Noise, draw_noise, imagine
 from mtrepro.world_model.model import ModelLoss, WorldModel
 from mtrepro.world_model.pictures import refuse_other_pictures
 from mtrepro.world_model.policies import Policy
@@ -67,6 +69,14 @@ class Remembered(NamedTuple):
             mine[rows] = theirs
 
 
+class Draw(NamedTuple):
+    """What chance gives to one update of a mind; the rest of it is a function of these tensors and the state."""
+
+    batch: Sequences
+    latent: Tensor  # (T, B, latents.draws), of the sequences' z
+    imagined: Noise  # of T B trajectories
+
+
 S = TypeVar("S", bound=DreamerSettings)  # a method's own settings
 
 
@@ -76,6 +86,9 @@ class DreamerAgent(ABC, Generic[S]):
     def __init__(self, settings: S, problem: Problem, seed: int, device: torch.device, name: str) -> None:
         refuse_other_pictures(problem.observation_shape, str(problem.observation_dtype), name)
         self.settings, self.problem, self.device = settings, problem, device
+        execution = problem.execution or Execution()
+        self.precision = execution.precision(device)
+        self._computed = Compiled(self._update, self._moved, execution)
         self.minds = self.build(seed)
         for mind in self.minds:
             mind.behaviour.begin_slow_critic()
@@ -177,38 +190,45 @@ class DreamerAgent(ABC, Generic[S]):
 
     def learn(self) -> None:
         """One update: world models on sequences, then actors and critics on what is imagined from their states."""
-        batch = self.draw()
-        shares = [batch.columns(columns) for _, columns in self._by_mind(batch.task.cpu().numpy())]
-        losses = [
-            mind.model.loss(share, mind.model.dynamics.latents.noise(*share.reward.shape, generator=self.noise))
-            for mind, share in zip(self.minds, shares, strict=True)
-        ]
-        norm = self.descend_models(losses)
-        learned = [
-            {"model_loss": loss.total, **loss.parts, **self._learn_behaviour(index, share, loss)}
-            for index, (share, loss) in enumerate(zip(shares, losses, strict=True))
-        ]
+        self.meters.add(**self._computed(self._draws()))
         self.updates += 1
         for mind in self.minds:
             mind.behaviour.follow_critic(self.updates)
         self.owed -= 1
-        means = {name: torch.stack([each[name].detach() for each in learned]).mean() for name in learned[0]}
-        self.meters.add(**means, model_gradient=norm)
 
-    def _learn_behaviour(self, index: int, batch: Sequences, loss: ModelLoss) -> dict[str, Tensor]:
+    def _draws(self) -> tuple[Draw, ...]:
+        """For each mind its sequences and all the noise of an update: all that it takes from random streams."""
+        batch, horizon, actions = self.draw(), self.settings.imagination_horizon, self.problem.action_size
+        shares = [batch.columns(columns) for _, columns in self._by_mind(batch.task.cpu().numpy())]
+        minds = [(mind.model.dynamics, share) for mind, share in zip(self.minds, shares, strict=True)]
+        latent = [dynamics.latents.noise(*share.reward.shape, generator=self.noise) for dynamics, share in minds]
+        noise = [draw_noise(dynamics, horizon, share.reward.numel(), actions, self.noise) for dynamics, share in minds]
+        return tuple(Draw(*each) for each in zip(shares, latent, noise, strict=True))
+
+    def _update(self, draws: tuple[Draw, ...]) -> dict[str, Tensor]:
+        """What follows from the draws; returns the meters'. It takes from no random stream."""
+        with self.precision.products():
+            losses = [mind.model.loss(its.batch, its.latent) for mind, its in zip(self.minds, draws, strict=True)]
+        norm = self.descend_models(losses)
+        learned = [
+            {"model_loss": loss.total, **loss.parts, **self._learn_behaviour(index, draw, loss)}
+            for index, (draw, loss) in enumerate(zip(draws, losses, strict=True))
+        ]
+        means = {name: torch.stack([each[name].detach() for each in learned]).mean() for name in learned[0]}
+        return {**means, "model_gradient": norm}
+
+    def _learn_behaviour(self, index: int, draw: Draw, loss: ModelLoss) -> dict[str, Tensor]:
         """Actor and critic of a mind, from every frame of its sequences."""
-        mind, settings = self.minds[index], self.settings
-        model, behaviour = mind.model, mind.behaviour
-        start = model.dynamics.starts(loss.followed.states)
+        batch, model, behaviour = draw.batch, self.minds[index].model, self.minds[index].behaviour
         alive = torch.ones_like(batch.terminated) if model.continues is None else 1 - batch.terminated
         mask = self.masks[batch.task].repeat(len(batch.terminated), 1)  # (N, actions)
-        noise = draw_noise(
-            model.dynamics, settings.imagination_horizon, len(start.h), self.problem.action_size, self.noise
-        )
-        imagined = imagine(model.dynamics, behaviour.actor, start, mask, noise)
-        judged = behaviour.judge(model, imagined, alive.flatten(), mask)
+        with self.precision.products():
+            start = model.dynamics.starts(loss.followed.states)
+            imagined = imagine(model.dynamics, behaviour.actor, start, mask, draw.imagined)
+            judged = behaviour.judge(model, imagined, alive.flatten(), mask)
         actor_norm = self.descend_behaviour(index, "actor", judged.actor_loss)
-        critic_loss = behaviour.critic_loss(judged)
+        with self.precision.products():
+            critic_loss = behaviour.critic_loss(judged)
         critic_norm = self.descend_behaviour(index, "critic", critic_loss)
         return {
             "actor_loss": judged.actor_loss, "critic_loss": critic_loss, "imagined_return": judged.returns.mean(),
@@ -222,6 +242,11 @@ class DreamerAgent(ABC, Generic[S]):
     def adam(self, parameters: Iterable[nn.Parameter], rate: float) -> Adam:
         """An optimiser as the settings say."""
         return Adam(parameters, rate, epsilon=self.settings.adam_epsilon)
+
+    def _moved(self) -> list[Tensor]:
+        """Every tensor that an update changes."""
+        minds = [each for mind in self.minds for each in mind.state_dict().values()]
+        return [*minds, *(each for its in self.optimisers.values() for each in its.tensors())]
 
     def _by_mind(self, task: Array) -> Iterator[tuple[Mind, Any]]:
         """Each mind with its rows of some tasks, (rows,); those that have none are left out."""

@@ -90,10 +90,10 @@ class Behaviour(nn.Module):
 
     def critic_loss(self, judged: Judged) -> Tensor:
         """The critic's loss; scalar."""
-        errors: Tensor = self.critic(judged.features).squeeze(-1) - judged.returns
+        errors: Tensor = self.critic(judged.features).squeeze(-1).float() - judged.returns
         return 0.5 * (judged.weights * errors.square()).mean()
 
     def _values(self, features: Tensor) -> Tensor:
         """v of (..., features): (...)."""
         v: Tensor = (self.slow_critic or self.critic)(features).squeeze(-1)
-        return v
+        return v.float()

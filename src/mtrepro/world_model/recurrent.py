@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mtrepro.engine.precision import in_full
 from mtrepro.world_model.layers import LayerNormGru
 from mtrepro.world_model.settings import DreamerSettings
 from mtrepro.world_model.state_space import Followed, State, StateSpaceModel
@@ -35,8 +36,8 @@ class RecurrentModel(StateSpaceModel):
 
     def advance(self, state: State, a: Tensor) -> Tensor:
         """h of the next moment. Shapes: a (rows, actions) -> (rows, size)."""
-        h: Tensor = self.cell(functional.elu(self.enter(torch.cat([state.z, a, state.c], dim=-1))), state.h)
-        return h
+        x = functional.elu(self.enter(torch.cat([state.z, a, state.c], dim=-1)))
+        return in_full(self.cell, x, state.h)  # what is rounded here would be rounded again at every moment
 
     def prior(self, h: Tensor) -> Tensor:
         """p(z | h). Shapes: (..., size) -> (..., latents.outputs)."""
