@@ -48,7 +48,7 @@ def manifest_text(resolved: ResolvedStudy, runs_folder: str) -> str:
         "benchmark": {"name": study.benchmark.name, **resolved.benchmark},
         "evaluation": {"every": study.evaluation.every, "episodes": resolved.runs[0].specification.evaluation.episodes},
         "arms": arms,
-        "notes": _embedding_notes(resolved),
+        "notes": [*_embedding_notes(resolved), *_learner_notes(resolved)],
         "published": [compared.as_dict() for compared in resolved.published],
     }
     return json.dumps(content, indent=1) + "\n"
@@ -65,4 +65,17 @@ def _embedding_notes(resolved: ResolvedStudy) -> list[str]:
         f"{', '.join(arms)}: task embedding {reference}, not the published one (mtrl's RoBERTa), so these rows are not "
         "comparable with printed CARE numbers."
         for reference, arms in labels.items()
+    ]
+
+
+def _learner_notes(resolved: ResolvedStudy) -> list[str]:
+    """What every table of the study says of arms whose updates are not computed as papers do."""
+    labels: dict[str, list[str]] = {}
+    for name, arm in resolved.study.arms.items():
+        run = next(run for run in resolved.runs if run.arm == name)
+        for what in run.specification.learner.unlike_papers():
+            labels.setdefault(what, []).append(arm.label or name)
+    return [
+        f"{', '.join(arms)}: {what}, so these rows are not comparable with printed numbers."
+        for what, arms in labels.items()
     ]

@@ -13,12 +13,14 @@ from typing import Any
 import torch
 
 from mtrepro import images, kernels
+from mtrepro.engine.precision import Name, processor_kernels
 from mtrepro.paths import root
 
 
-def machine(device: torch.device, threads: int) -> dict[str, Any]:
+def machine(device: torch.device, threads: int, precision: Name = "fp32") -> dict[str, Any]:
     """What of the machine the bits of a run depend on: a resume elsewhere is not bit-exact."""
-    return {
+    bf16 = {"bf16_kernels": processor_kernels()} if precision == "bf16" and device.type == "cpu" else {}
+    return bf16 | {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "threads": threads,
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),

@@ -232,6 +232,7 @@ def _differences(comparison: Comparison, row: PrintedRow, step: int, run: Specif
         yield "the printed method reads a text embedding, this arm reads none"
     elif row.text_embedding and isinstance(reference, str) and not _is_published(reference):
         yield f"task embedding {reference.partition('@')[0]} is not the published one (mtrl's RoBERTa)"
+    yield from run.learner.unlike_papers()
 
 
 _WORDS = {"final": "the evaluation at one step", "best_of_mean_curve": "the best point of the mean curve"}

@@ -116,8 +116,9 @@ class _Running:
         self.provenance = provenance.collect()  # now: what is committed while a run trains did not make it
         torch.set_num_threads(options.threads)
         if self.device.type == "cuda":  # on the CPU the kernels in use are deterministic; the contract tests prove it
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else torch refuses products then
             torch.use_deterministic_algorithms(True)
-        self.machine = provenance.machine(self.device, options.threads)
+        self.machine = provenance.machine(self.device, options.threads, specification.learner.precision)
         self.clock, self.history = clock, History(clock)
         self.saved, self.saving_took = time.monotonic(), 0.0
 
@@ -128,7 +129,9 @@ class _Running:
             self.reporter.say(f"already done; results in {shown(self.folder)}")
             return 0
         frames = Files(self.checkpoints / "frames")
-        trainer = self.trainer = Trainer(self.specification, self.device, self.options.workers, self.stock, frames)
+        trainer = self.trainer = Trainer(
+            self.specification, self.device, self.options.workers, self.stock, frames, self.reporter.say
+        )
         try:
             trainer.benchmark.check()
             self._resume(trainer)
@@ -264,6 +267,8 @@ class _Running:
         self.history.account(trainer.step)
         record = {
             **self.history.record(),
+            "exact": self.history.exact and not trainer.execution.mixed,
+            "updates": trainer.execution.described(),
             **self.machine,
             "simulator": self.options.simulator,
             "source": self.source.as_dict(),

@@ -15,7 +15,7 @@ from typing import Any, Literal, cast
 
 import pydantic
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from mtrepro import validation
 from mtrepro.benchmarks.loading import load_family
@@ -38,6 +38,44 @@ class Evaluation(Strict):
     episodes: int = Field(gt=0, description="episodes of each task at each evaluation")
 
 
+class Learner(Strict):
+    """How updates are computed. What published numbers are compared with is the default, and is not written down."""
+
+    precision: Literal["fp32", "bf16"] = Field(
+        "fp32", description="bf16: an update's matrix products round to bfloat16; no longer comparable with papers"
+    )
+    compile: Literal["auto", "eager", "graph"] = Field(
+        "auto",
+        description="eager: one operation after the other, the reference; graph: the update recorded as a CUDA graph; "
+        "auto: graph on a GPU, else eager",
+    )
+    stale_policy: bool = Field(
+        False,
+        description="environments step beside the last owed update, moved by the policy from before it; "
+        "no longer comparable with papers",
+    )
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A new key must not rename older runs."""
+        values: dict[str, Any] = handler(self)
+        return {key: value for key, value in values.items() if value != type(self).model_fields[key].default}
+
+    def over(self, other: Learner) -> Learner:
+        """This one where it says something, else the other."""
+        said = {key: getattr(its, key) for its in (other, self) for key in its.model_fields_set}
+        return Learner.model_validate(said)
+
+    def unlike_papers(self) -> list[str]:
+        """What in it no paper did, as far as is known."""
+        found = []
+        if self.precision == "bf16":
+            found.append("updates are computed in bf16 (learner.precision)")
+        if self.stale_policy:
+            found.append("environments are moved by the policy of one update before (learner.stale_policy)")
+        return found
+
+
 class Specification(Strict):
     """Everything that decides a run's result."""
 
@@ -49,6 +87,15 @@ class Specification(Strict):
     budget: int = Field(ge=0, description="vector steps of training; transitions = steps x tasks")
     evaluation: Evaluation
     metrics_every: int = Field(gt=0, description="vector steps between the rows of training.csv")
+    learner: Learner = Field(
+        default_factory=lambda: Learner.model_validate({}),
+        description="how updates are computed; left out where nothing of it differs from its default",
+    )
+
+    @model_serializer(mode="wrap")
+    def _without_a_usual_learner(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = handler(self)
+        return {key: value for key, value in values.items() if key != "learner" or value}
 
     def digest(self) -> str:
         """SHA-256 of the canonical JSON form: equal for equal specifications, whatever the file's layout."""

@@ -16,6 +16,7 @@ from mtrepro.published import Compared, Comparison, Sentence, resolve_comparison
 from mtrepro.specification import (
     SCHEMA_VERSION,
     Evaluation,
+    Learner,
     Specification,
     Strict,
     method_names,
@@ -53,6 +54,9 @@ class Arm(Strict):
     reference: bool = Field(False, description="draw it as a horizontal line to compare with, not as a curve")
     budget: int | None = Field(None, ge=0, description="vector steps; null means the study's")
     settings: dict[str, Any] = Field({}, description="settings of the method that differ from its defaults")
+    learner: Learner = Field(
+        default_factory=lambda: Learner.model_validate({}), description="how updates are computed; beside the study's"
+    )
 
 
 ArmName = Annotated[str, StringConstraints(pattern=rf"^{NAME}$")]
@@ -97,6 +101,9 @@ class Study(Strict):
     evaluation: StudyEvaluation
     metrics_every: int = Field(500, gt=0, description="vector steps between the rows of training.csv")
     settings: dict[str, Any] = Field({}, description="settings shared by all arms whose method knows them")
+    learner: Learner = Field(
+        default_factory=lambda: Learner.model_validate({}), description="how all arms compute their updates"
+    )
     arms: dict[ArmName, Arm] = Field(min_length=1, description="the rows of the tables, in order")
     published: list[Comparison] = Field([], description="the printed numbers that arms are compared with")
     conditions_differ: list[Sentence] = Field(
@@ -214,6 +221,7 @@ def load_study(path: Path) -> ResolvedStudy:
                 budget=_budget(study, arm),
                 evaluation=evaluation,
                 metrics_every=study.metrics_every,
+                learner=arm.learner.over(study.learner),
             )
             runs.append(Run(name, seed, specification, specification.run_name()))
     _refuse_twins(runs, where)

@@ -3,12 +3,17 @@
     while steps are left:   learn what is owed -> evaluate if due -> act -> step the environments -> observe
 
 Between any two of these the monitor may save the trainer's whole state or stop it; what it answers never changes a
-result.
+result. With stale policies the last owed update is computed while the environments move, by what the policy was before:
+
+    while steps are left:   learn what is owed but one -> evaluate if due -> act -> step the environments and learn the
+                            one, side by side -> observe
 """
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
@@ -16,7 +21,8 @@ from numpy.typing import NDArray
 
 from mtrepro.benchmarks import SimulationError
 from mtrepro.benchmarks.loading import load_benchmark
-from mtrepro.benchmarks.vector import VectorEnvironment
+from mtrepro.benchmarks.vector import VectorEnvironment, VectorStep
+from mtrepro.engine.execution import execution
 from mtrepro.engine.replay import Transitions
 from mtrepro.methods import Method, Problem
 from mtrepro.methods._loading import make_method
@@ -82,14 +88,17 @@ class Trainer:
         workers: int = 0,
         stock: bool = False,
         storage: Storage | None = None,
+        say: Callable[[str], None] | None = None,
     ) -> None:
         self.specification = specification
+        learner = specification.learner
+        self.execution = execution(learner.precision, learner.compile, device, say)
         settings = dict(specification.benchmark)
         self.benchmark = load_benchmark(settings.pop("family"), settings, specification.seed, stock)
         self.tasks = np.arange(len(self.benchmark.tasks))
         problem = Problem(
             tuple(self.benchmark.tasks), self.benchmark.observation_shape, self.benchmark.observation_dtype,
-            self.benchmark.action_size, self.benchmark.action_mask, self.benchmark.horizon, storage,
+            self.benchmark.action_size, self.benchmark.action_mask, self.benchmark.horizon, storage, self.execution,
         )  # fmt: skip
         self.method: Method = make_method(
             specification.method, specification.settings, problem, specification.seed, device
@@ -97,6 +106,7 @@ class Trainer:
         self.workers = workers
         self.training: VectorEnvironment | None = None  # made when the first step is taken
         self.evaluating: VectorEnvironment | None = None
+        self.beside: ThreadPoolExecutor | None = None  # steps the environments while the method learns
         self.untouched: Any = None  # the evaluation environments' state before their first episode
         self.step = 0
         self.observation: Any = None  # (tasks, *shape): what to act on next
@@ -113,7 +123,7 @@ class Trainer:
         """
         try:
             while self.diverged is None:
-                while self.method.owed:
+                while self.method.owed > self._may_wait():
                     monitor.enter("update")
                     self.method.learn()
                     monitor.beat(self)
@@ -141,8 +151,7 @@ class Trainer:
         actions = self.method.act(self.observation, self.tasks, explore=True)
         if not np.isfinite(actions).all():
             raise _ActionsNotFiniteError
-        monitor.enter("environment")
-        moved = self.training.step(actions)
+        moved = self._move(self.training, actions, monitor)
         monitor.enter("replay")
         reward = moved.reward.astype(np.float32)
         self.method.observe(
@@ -151,6 +160,25 @@ class Trainer:
         self.observation = moved.observation
         self.episodes.add(moved.raw_reward, moved.success, moved.terminated | moved.truncated)
         self.step += 1
+
+    def _may_wait(self) -> int:
+        """Updates that may wait for the environments' next step, to be computed beside it."""
+        return int(self.specification.learner.stale_policy and self.step < self.specification.budget)
+
+    def _move(self, environments: VectorEnvironment, actions: NDArray[np.float32], monitor: Monitor) -> VectorStep:
+        """Step the environments, and compute meanwhile what is still owed: they share nothing, no bit depends on it."""
+        if not self.method.owed:
+            monitor.enter("environment")
+            return environments.step(actions)
+        monitor.enter("update")
+        self.beside = self.beside or ThreadPoolExecutor(1, "environments")
+        moving = self.beside.submit(environments.step, actions)
+        try:
+            self.method.learn()
+        finally:
+            monitor.enter("environment")  # as far as it takes longer than the update
+            wait([moving])
+        return moving.result()
 
     def _note_training(self) -> None:
         """Look at the method's health and write the training metrics where they are due; once for each step."""
@@ -214,12 +242,14 @@ class Trainer:
             "evaluations": [{"step": e.step, "returns": e.returns, "success": e.success} for e in self.evaluations],
             "rows": [tuple(row) for row in self.rows],
             "diverged": self.diverged,
+            "execution": self.execution.state(),
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Continue from `state`, bit for bit."""
         self.step, self.observation, self.diverged = state["step"], state["observation"], state["diverged"]
         self.method.load_state(state["method"])
+        self.execution.load_state(state["execution"])
         if state["training"] is not None:
             self.training = VectorEnvironment(self.benchmark, "training", self.workers)
             self.training.load_state(state["training"])
@@ -229,6 +259,8 @@ class Trainer:
 
     def close(self) -> None:
         """End the environments and their workers."""
+        if self.beside is not None:
+            self.beside.shutdown()
         for environments in (self.training, self.evaluating):
             if environments is not None:
                 environments.close()

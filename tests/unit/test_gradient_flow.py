@@ -238,7 +238,7 @@ def test_temperature_weights_count_in_the_critics_and_the_actors_gradient(monkey
     weights = torch.tensor([3 / 7, 6 / 7, 12 / 7])[batch.task]
     critic_loss = (weights * its.critics(seen, batch.action).square()).sum() / 24
     expected_critics = torch.autograd.grad(critic_loss, list(its.critics.parameters()))
-    drawn = its._sample(its.actor(seen))
+    drawn = its._sample(its.actor(seen), noise)
     row = its.log_alpha.exp()[batch.task].detach() * drawn.log_probability - its.critics(seen, drawn.action).amin(0)
     expected_actor = torch.autograd.grad((weights * row).sum() / 24, list(its.actor.parameters()))
     measured = dict(recorded(its))

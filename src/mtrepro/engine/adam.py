@@ -67,6 +67,10 @@ class Adam:
             maximize=False,
         )
 
+    def tensors(self) -> list[Tensor]:
+        """What a step changes beside the parameters."""
+        return [*self.first, *self.second, *self.steps]
+
     def state(self) -> dict[str, Any]:
         """Moments and step counts."""
         return {"first": self.first, "second": self.second, "steps": self.steps}

@@ -7,28 +7,29 @@ from typing import Any
 import torch
 from torch import Tensor
 
+Names = tuple[str, ...]
+
 
 class Meters:
-    """Sums and maxima of named scalars since they were last taken."""
+    """Sums and maxima of named scalars since they were last taken; those that come together lie in one tensor."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self.count = 0
-        self.sums: dict[str, Tensor] = {}
-        self.maxima: dict[str, Tensor] = {}  # since the start of the run: a passing explosion is not forgotten
+        self.sums: dict[Names, Tensor] = {}  # each (names,)
+        self.maxima: dict[Names, Tensor] = {}  # since the start of the run: a passing explosion is not forgotten
 
     @torch.no_grad()
     def add(self, **values: Tensor) -> None:
         """Add one update's scalars."""
         self.count += 1
-        for name, value in values.items():
-            value = value.detach().double()
-            self.sums[name] = self.sums[name] + value if name in self.sums else value
-            self.maxima[name] = torch.maximum(self.maxima[name], value) if name in self.maxima else value
+        names, value = tuple(values), torch.stack(list(values.values())).double()
+        self.sums[names] = self.sums[names] + value if names in self.sums else value
+        self.maxima[names] = torch.maximum(self.maxima[names], value) if names in self.maxima else value
 
     def take(self) -> dict[str, float]:
         """The means since the last call, by name; empty where nothing was added."""
-        means = {name: float(total) / self.count for name, total in sorted(self.sums.items())} if self.count else {}
+        means = {name: total / self.count for name, total in sorted(_scalars(self.sums).items())} if self.count else {}
         self.count, self.sums = 0, {}
         return means
 
@@ -38,17 +39,26 @@ class Meters:
         A sum that is not finite counts too; what happened at any time of the run is not forgotten.
         """
         values = [*self.sums.values(), *self.maxima.values()]
-        if values and not torch.isfinite(torch.stack(values)).all():
+        if values and not torch.isfinite(torch.cat(values)).all():
             return "a loss is not finite"
-        largest = float(self.maxima[name]) if name in self.maxima else 0.0
+        largest = _scalars(self.maxima).get(name, 0.0)
         return f"the {name.replace('_', ' ')} reached {largest:.3g}, above {limit:.3g}" if largest > limit else None
 
     def state(self) -> dict[str, Any]:
         """Everything."""
-        return {"count": self.count, "sums": dict(self.sums), "maxima": dict(self.maxima)}
+        kept = {"sums": self.sums, "maxima": self.maxima}
+        listed = {key: [[list(names), values] for names, values in its.items()] for key, its in kept.items()}
+        return {"count": self.count, **listed}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Continue from `state`."""
         self.count = state["count"]
-        self.sums = {name: value.to(self.device) for name, value in state["sums"].items()}
-        self.maxima = {name: value.to(self.device) for name, value in state["maxima"].items()}
+        self.sums, self.maxima = (
+            {tuple(names): values.to(self.device) for names, values in state[key]} for key in ("sums", "maxima")
+        )
+
+
+def _scalars(stacked: dict[Names, Tensor]) -> dict[str, float]:
+    """By name; one look at the device for each tensor."""
+    read = [(names, values.tolist()) for names, values in stacked.items()]
+    return {name: value for names, values in read for name, value in zip(names, values, strict=True)}

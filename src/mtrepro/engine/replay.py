@@ -58,12 +58,13 @@ class Replay:
             raise ValueError(f"replay of {capacity} transitions cannot hold one step of {tasks} tasks")
         self.steps = capacity // tasks
         self.tasks, self.sampling, self.device, self.generator = tasks, sampling, device, generator
-        self.observation = np.zeros((self.steps, tasks, *observation_shape), observation_dtype)
-        self.next_observation = np.zeros_like(self.observation)
-        self.action = np.zeros((self.steps, tasks, action_size), np.float32)
-        self.reward = np.zeros((self.steps, tasks), np.float32)
-        self.terminated = np.zeros((self.steps, tasks), np.float32)
+        self.observation = self._zeros((self.steps, tasks, *observation_shape), observation_dtype)
+        self.next_observation = self._zeros((self.steps, tasks, *observation_shape), observation_dtype)
+        self.action = self._zeros((self.steps, tasks, action_size), np.float32)
+        self.reward = self._zeros((self.steps, tasks), np.float32)
+        self.terminated = self._zeros((self.steps, tasks), np.float32)
         self.added = 0  # vector steps ever added
+        self.longest: int | None = None  # rows of the longest task in the last draw, or more; None: nobody counted
 
     def __len__(self) -> int:
         """Vector steps that can be drawn."""
@@ -85,12 +86,7 @@ class Replay:
         uniform: each stored transition alike, so tasks are hit by chance (mtrl).
         stratified: batch / tasks of every task, rows sorted by task (metaworld-algorithms); batch must divide.
         """
-        if self.sampling == "stratified":
-            step = self.generator.integers(len(self), size=(self.tasks, batch // self.tasks)).ravel()
-            task = np.repeat(np.arange(self.tasks), batch // self.tasks)
-        else:
-            row = self.generator.integers(len(self) * self.tasks, size=batch)
-            step, task = np.divmod(row, self.tasks)
+        step, task = self._rows(batch)
         return Batch(
             self._to_device(self.observation[step, task]),
             self._to_device(self.action[step, task]),
@@ -99,6 +95,19 @@ class Replay:
             self._to_device(self.terminated[step, task]),
             self._to_device(task),
         )
+
+    def _rows(self, batch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The steps and the tasks of a draw, each (batch,)."""
+        if self.sampling == "stratified":
+            step = self.generator.integers(len(self), size=(self.tasks, batch // self.tasks)).ravel()
+            task = np.repeat(np.arange(self.tasks), batch // self.tasks)
+        else:
+            row = self.generator.integers(len(self) * self.tasks, size=batch)
+            step, task = np.divmod(row, self.tasks)
+        return step, task
+
+    def _zeros(self, shape: tuple[int, ...], kind: Any) -> Any:
+        return np.zeros(shape, kind)
 
     def _to_device(self, rows: NDArray[Any]) -> Tensor:
         return torch.from_numpy(rows).to(self.device, non_blocking=True)

@@ -20,13 +20,14 @@ from numpy.typing import NDArray
 from mtrepro.engine.replay import Transitions
 
 if TYPE_CHECKING:
+    from mtrepro.engine.execution import Execution
     from mtrepro.engine.records import Storage
 
 Array = NDArray[Any]
 
 
 class Problem(NamedTuple):
-    """What a method may know of its benchmark, and where it may keep what is too large for memory."""
+    """What a method may know of its benchmark, where it may keep what is too large for memory, how it computes."""
 
     task_names: tuple[str, ...]
     observation_shape: tuple[int, ...]
@@ -35,6 +36,7 @@ class Problem(NamedTuple):
     action_mask: NDArray[np.bool_]  # (tasks, action_size): False where a task has no such action
     horizon: int
     storage: Storage | None = None  # None: the machine's memory, and so every checkpoint
+    execution: Execution | None = None  # how updates are computed; None: in fp32, one operation after the other
 
     @property
     def tasks(self) -> int:

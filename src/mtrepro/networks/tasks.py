@@ -12,8 +12,9 @@ from torch.nn import functional
 class BatchTasks:
     """Which task each row of a batch belongs to; what follows from it is worked out once, when first asked."""
 
-    def __init__(self, index: Tensor, count: int) -> None:
+    def __init__(self, index: Tensor, count: int, longest: int | None = None) -> None:
         self.index, self.count = index, count  # (batch,) int64; number of tasks
+        self.longest = longest  # rows of the longest task, or more; None asks the device for it
 
     @functools.cached_property
     def one_hot(self) -> Tensor:
@@ -23,7 +24,7 @@ class BatchTasks:
     @functools.cached_property
     def groups(self) -> Groups:
         """The rows by task."""
-        return Groups(self.index, self.count)
+        return Groups(self.index, self.count, self.longest)
 
     def rows(self, table: Tensor) -> Tensor:
         """Each row's line of a table: (tasks, n) -> (batch, n).
@@ -40,9 +41,11 @@ class Groups:
     A batch drawn uniformly has unequal numbers of rows for its tasks; the rest of a block is zero and never read.
     """
 
-    def __init__(self, task: Tensor, count: int) -> None:
-        rows, sizes = torch.arange(len(task), device=task.device), torch.bincount(task, minlength=count)
-        self.count, self.longest = count, int(sizes.max())
+    def __init__(self, task: Tensor, count: int, longest: int | None = None) -> None:
+        rows = torch.arange(len(task), device=task.device)
+        # `bincount` looks at its input before it counts, which a GPU's recording must not; a sum has the same numbers.
+        sizes = torch.bincount(task, minlength=count) if longest is None else functional.one_hot(task, count).sum(0)
+        self.count, self.longest = count, int(sizes.max()) if longest is None else longest
         order = torch.argsort(task, stable=True)
         first = sizes.cumsum(0) - sizes  # where each task begins in that order
         of = task[order]

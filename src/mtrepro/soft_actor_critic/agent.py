@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -19,8 +19,11 @@ from torch import Tensor, nn
 
 from mtrepro.engine import seeding, streams
 from mtrepro.engine.adam import Adam
+from mtrepro.engine.compilation import Compiled
+from mtrepro.engine.device_replay import replay_on
+from mtrepro.engine.execution import Execution
 from mtrepro.engine.meters import Meters
-from mtrepro.engine.replay import Replay, Transitions
+from mtrepro.engine.replay import Batch, Transitions
 from mtrepro.methods import Array, Problem
 from mtrepro.networks import squashed_gaussian
 from mtrepro.networks.actor_critic import Networks, Seen
@@ -31,11 +34,23 @@ from mtrepro.soft_actor_critic.settings import SacSettings
 S = TypeVar("S", bound=SacSettings)  # a method's own settings
 
 
+class Draw(NamedTuple):
+    """What chance gives to one update; the rest of it is a function of these tensors and the method's state."""
+
+    batch: Batch
+    next_noise: Tensor  # (batch, actions), of the actions a' in the critics' targets
+    noise: Tensor  # (batch, actions), of the actions in the actor loss
+    longest: int | None = None  # at least as many rows as any task has; None where nobody counted
+
+
 class SoftActorCritic(ABC, Generic[S]):
     """Soft actor-critic over all tasks at once; a method derives from it and builds its networks."""
 
     def __init__(self, settings: S, problem: Problem, seed: int, device: torch.device) -> None:
         self.settings, self.problem, self.device = settings, problem, device
+        execution = problem.execution or Execution()
+        self.precision = execution.precision(device)
+        self._computed = Compiled(self._update, self._moved, execution)
         built = self.build()
         self.actor, self.critics, self.task_encoder = built.actor, built.critics, built.task_encoder
         initialise(self.actor, seeding.torch_stream(seed, "actor"))
@@ -64,7 +79,7 @@ class SoftActorCritic(ABC, Generic[S]):
         }
         if self.task_encoder is not None:
             self.optimisers["task_encoder"] = self._adam(self.task_encoder.parameters(), built.task_encoder_rate)
-        self.replay = Replay(
+        self.replay = replay_on(device)(
             settings.replay_transitions, problem.tasks, problem.observation_shape, problem.action_size,
             settings.replay_sampling, streams.numpy_stream(seed, "replay"), device,
         )  # fmt: skip
@@ -97,7 +112,7 @@ class SoftActorCritic(ABC, Generic[S]):
             return self.random_actions.uniform(-1, 1, shape).astype(np.float32)
         tasks = BatchTasks(torch.from_numpy(task).to(self.device), self.problem.tasks)
         output = self.actor(self._see(torch.from_numpy(observation).to(self.device), tasks, self._codes()))
-        action = self._sample(output).action if explore else squashed_gaussian.mode(output)
+        action = self._sample(output, self._noise(len(output))).action if explore else squashed_gaussian.mode(output)
         return action.cpu().numpy()
 
     def observe(self, transitions: Transitions) -> None:
@@ -111,41 +126,45 @@ class SoftActorCritic(ABC, Generic[S]):
     # Learning
 
     def learn(self) -> None:
-        """One update of critics, actor, temperatures, targets and last of the task encoder, in this order (mtrl)."""
-        batch = self.replay.draw(self.settings.batch)
-        tasks, codes = BatchTasks(batch.task, self.problem.tasks), self._codes()
-        seen = self._see(batch.observation, tasks, codes)
-        following = self._see(batch.next_observation, tasks, codes).stopped()
-        alpha = self.log_alpha.detach().exp()[batch.task if self.settings.temperature_per_task else 0]
+        """One update: a draw, and what follows from it."""
+        self.meters.add(**self._computed(self._draw()))
+        self.owed -= 1
 
-        target = self._target(following, batch.reward, batch.terminated, alpha)
-        values = self.critics(seen, batch.action)  # (2, batch)
-        errors = (values - target).square()
-        critic_loss = self.weigh(errors, tasks).mean(1).sum()  # eq. 5, summed over both critics
+    def _draw(self) -> Draw:
+        """Rows from the replay, then the noise of both policies: all that an update takes from random streams."""
+        rows = self.settings.batch
+        return Draw(self.replay.draw(rows), self._noise(rows), self._noise(rows), self.replay.longest)
+
+    def _update(self, draw: Draw) -> dict[str, Tensor]:
+        """Critics, actor, temperatures, targets and last the task encoder, in this order (mtrl); returns the meters'.
+
+        Of the draw and of what the optimisers hold, nothing else: it takes from no random stream.
+        """
+        tasks = BatchTasks(draw.batch.task, self.problem.tasks, draw.longest)
+        codes = None if self.task_encoder is None else self.precision.of(self.task_encoder)
+        critic_loss, critics = self._critic_loss(draw, tasks, codes)
         encoder_gradients = self._descend_critics(critic_loss)
-
-        seen = seen.stopped()  # the actor loss moves no encoder
-        drawn = self._sample(self.actor(seen))
-        least = self.critics(seen, drawn.action).amin(0)
-        regrets = alpha * drawn.log_probability - least
-        actor_loss = self.weigh(regrets, tasks).mean()  # eq. 7
+        actor_loss, actor, surplus = self._actor_loss(draw, tasks, codes)
         self.optimisers["actor"].minimise(actor_loss)  # alone: the critics' own gradients are not computed
-
-        surplus = (-drawn.log_probability - self.target_entropy).detach()
-        temperature = self.log_alpha.exp()[batch.task if self.settings.temperature_per_task else 0]
-        temperature_loss = (temperature * surplus).mean()  # eq. 18
+        temperature_loss = self._temperature_loss(draw.batch.task, surplus)
         self.optimisers["temperature"].minimise(self.temperature_weight * temperature_loss)
-
         with torch.no_grad():
             for slow, fast, rate in self._slow_and_fast:
                 slow.lerp_(fast, rate)
         if encoder_gradients:
             self.optimisers["task_encoder"].descend(encoder_gradients)
-        self.meters.add(  # plain means over the batch, however its rows are weighed above
-            critic_loss=errors.mean(1).sum(), actor_loss=regrets.mean(), temperature_loss=temperature_loss,
-            temperature=alpha.mean(), value=values.mean(), entropy=-drawn.log_probability.mean(),
-        )  # fmt: skip
-        self.owed -= 1
+        return {**critics, **actor, "temperature_loss": temperature_loss}
+
+    def _critic_loss(self, draw: Draw, tasks: BatchTasks, codes: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
+        """What moves the critics (eq. 5, summed over both), and plain means over the batch for the meters."""
+        batch, alpha = draw.batch, self._alpha(draw.batch.task)
+        seen = self._see(batch.observation, tasks, codes)
+        following = self._see(batch.next_observation, tasks, codes).stopped()
+        target = self._target(following, batch.reward, batch.terminated, alpha, draw.next_noise)
+        values = self.precision.of(self.critics, seen, batch.action)  # (2, batch)
+        errors = (values - target).square()
+        plain = {"critic_loss": errors.mean(1).sum(), "value": values.mean(), "temperature": alpha.mean()}
+        return self.weigh(errors, tasks).mean(1).sum(), plain
 
     def _descend_critics(self, loss: Tensor) -> tuple[Tensor | None, ...]:
         """Move the critics with their encoder; returns the task encoder's gradients, used when the update ends."""
@@ -157,12 +176,32 @@ class SoftActorCritic(ABC, Generic[S]):
         return gradients[count:]
 
     @torch.no_grad()
-    def _target(self, following: Seen, reward: Tensor, terminated: Tensor, alpha: Tensor) -> Tensor:
+    def _target(self, following: Seen, reward: Tensor, terminated: Tensor, alpha: Tensor, noise: Tensor) -> Tensor:
         """r + gamma (1 - terminated) (min Q'(s', a') - alpha log pi(a' | s')), a' ~ pi: eq. 6. Shape (batch,)."""
-        drawn = self._sample(self.actor(following))
-        least: Tensor = self.targets(following, drawn.action).amin(0)
+        drawn = self._sample(self.precision.of(self.actor, following), noise)
+        least = self.precision.of(self.targets, following, drawn.action).amin(0)
         value = least - alpha * drawn.log_probability
         return reward + self.settings.discount * (1 - terminated) * value
+
+    def _actor_loss(
+        self, draw: Draw, tasks: BatchTasks, codes: Tensor | None
+    ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+        """What moves the actor (eq. 7), the meters' plain means, and each row's surplus -log pi - H (batch,)."""
+        seen = self._see(draw.batch.observation, tasks, codes).stopped()  # the actor loss moves no encoder
+        drawn = self._sample(self.precision.of(self.actor, seen), draw.noise)
+        least = self.precision.of(self.critics, seen, drawn.action).amin(0)
+        regrets = self._alpha(draw.batch.task) * drawn.log_probability - least
+        plain = {"actor_loss": regrets.mean(), "entropy": -drawn.log_probability.mean()}
+        return self.weigh(regrets, tasks).mean(), plain, (-drawn.log_probability - self.target_entropy).detach()
+
+    def _temperature_loss(self, task: Tensor, surplus: Tensor) -> Tensor:
+        """What moves the temperatures (eq. 18), not yet weighed."""
+        alpha = self.log_alpha.exp()[task if self.settings.temperature_per_task else 0]
+        return (alpha * surplus).mean()
+
+    def _alpha(self, task: Tensor) -> Tensor:
+        """Each row's temperature, or the one of all; no gradient flows."""
+        return self.log_alpha.detach().exp()[task if self.settings.temperature_per_task else 0]
 
     def _codes(self) -> Tensor | None:
         return None if self.task_encoder is None else self.task_encoder()
@@ -170,8 +209,11 @@ class SoftActorCritic(ABC, Generic[S]):
     def _see(self, observation: Tensor, tasks: BatchTasks, codes: Tensor | None) -> Seen:
         return Seen(observation.flatten(1).float(), tasks, codes)
 
-    def _sample(self, output: Tensor) -> squashed_gaussian.Sample:
-        noise = torch.randn(len(output), self.problem.action_size, generator=self.noise, device=self.device)
+    def _noise(self, rows: int) -> Tensor:
+        """Standard normal, from the method's own stream: (rows, actions)."""
+        return torch.randn(rows, self.problem.action_size, generator=self.noise, device=self.device)
+
+    def _sample(self, output: Tensor, noise: Tensor) -> squashed_gaussian.Sample:
         return squashed_gaussian.sample(output, noise, *self.settings.log_std_range)
 
     def _adam(self, parameters: Iterable[nn.Parameter], rate: float) -> Adam:
@@ -218,6 +260,11 @@ class SoftActorCritic(ABC, Generic[S]):
         streams.load_generator_state(self.random_actions, state["random_actions"])
         self.noise.set_state(state["noise"])
         self.meters.load_state(state["meters"])
+
+    def _moved(self) -> list[Tensor]:
+        """Every tensor that an update changes."""
+        networks = [each for network in self._networks().values() for each in network.state_dict().values()]
+        return [*networks, self.log_alpha.detach(), *(t for its in self.optimisers.values() for t in its.tensors())]
 
     def _networks(self) -> dict[str, nn.Module]:
         networks: dict[str, nn.Module] = {"actor": self.actor, "critics": self.critics, "targets": self.targets}

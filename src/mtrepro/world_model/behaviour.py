@@ -61,7 +61,7 @@ class Behaviour(nn.Module):
 
         Args:
             alive: (N,) 0.0 where the task had ended at the start: what follows does not count.
-            mask: (actions,) 0.0 where the task has no such action.
+            mask: (actions,) or (N, actions), 0.0 where the task has no such action.
         """
         settings, s = self.settings, imagined.features
         r, v, gamma = model.rewards(s[:-1]), self._values(s), model.discounts(s[:-1])
@@ -90,10 +90,10 @@ class Behaviour(nn.Module):
 
     def critic_loss(self, judged: Judged) -> Tensor:
         """The critic's loss; scalar."""
-        errors: Tensor = self.critic(judged.features).squeeze(-1) - judged.returns
+        errors: Tensor = self.critic(judged.features).squeeze(-1).float() - judged.returns
         return 0.5 * (judged.weights * errors.square()).mean()
 
     def _values(self, features: Tensor) -> Tensor:
         """v of (..., features): (...)."""
         v: Tensor = (self.slow_critic or self.critic)(features).squeeze(-1)
-        return v
+        return v.float()

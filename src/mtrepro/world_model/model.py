@@ -4,7 +4,8 @@
 
 v1 eq. 10, v2 eq. 2. Pictures and rewards are normals of unit variance, so each of these terms is half a squared error,
 summed over the picture; the constants of the normals are left out, they move nothing. Means are over frames and
-sequences.
+sequences. Where products are computed in bf16 (engine/precision.py), what comes out of a network is made fp32 again
+before a distribution or a loss sees it: that is what each `.float()` is for.
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ from mtrepro.engine.sequence_replay import Sequences
 from mtrepro.world_model.latents import divergence_loss
 from mtrepro.world_model.layers import dense
 from mtrepro.world_model.pictures import Decoder, Encoder, centred
+from mtrepro.world_model.recurrent import RecurrentModel
 from mtrepro.world_model.settings import DreamerSettings
 from mtrepro.world_model.state_space import Followed, StateSpaceModel
+from mtrepro.world_model.transformer import TransformerModel
 
 
 class ModelLoss(NamedTuple):
@@ -37,14 +40,17 @@ class WorldModel(nn.Module):
     Args:
         side: pixels of a picture's side.
         actions: numbers in an action.
+        codes: gives each task its code, from its one-hot row; None: the model is not told its task.
     """
 
-    def __init__(self, settings: DreamerSettings, side: int, actions: int) -> None:
+    def __init__(self, settings: DreamerSettings, side: int, actions: int, codes: nn.Linear | None = None) -> None:
         super().__init__()
         self.settings = settings
         channels, activation, width = settings.picture_channels, settings.picture_activation, settings.width
         self.encoder = Encoder(side, channels, activation)
-        self.dynamics = StateSpaceModel(settings, self.encoder.size, actions)
+        kind = RecurrentModel if settings.state_space == "recurrent" else TransformerModel
+        self.codes, code = codes, 0 if codes is None else codes.out_features
+        self.dynamics: StateSpaceModel = kind(settings, self.encoder.size, actions, code)
         self.decoder = Decoder(self.dynamics.features, side, channels, activation)
         self.reward = dense(self.dynamics.features, width, settings.reward_depth, 1)
         with_continue = settings.continue_scale is not None
@@ -54,21 +60,29 @@ class WorldModel(nn.Module):
         """e of each picture. Shapes: uint8 (..., side, side, 3) -> (..., embedding)."""
         return self._embed(centred(pictures))
 
+    def code(self, task: Tensor) -> Tensor:
+        """c of each task, or no numbers where the model is not told. Shapes: int64 (rows,) -> (rows, code)."""
+        if self.codes is None:
+            return self.decoder.enter.weight.new_zeros(len(task), 0)
+        c: Tensor = self.codes(functional.one_hot(task, self.codes.in_features).to(self.codes.weight.dtype))
+        return c.float()
+
     def rewards(self, features: Tensor) -> Tensor:
         """Mean of p(r | s). Shapes: (..., features) -> (...)."""
         r: Tensor = self.reward(features).squeeze(-1)
-        return r
+        return r.float()
 
     def discounts(self, features: Tensor) -> Tensor:
         """gamma, or what the continue model expects of it: gamma times the chance that the task goes on."""
         if self.continues is None:
             return torch.full_like(features[..., 0], self.settings.discount)
-        return torch.sigmoid(self.continues(features).squeeze(-1))
+        return torch.sigmoid(self.continues(features).squeeze(-1).float())
 
     def loss(self, batch: Sequences, noise: Tensor) -> ModelLoss:
         """Follow the sequences and score every frame. Shapes: noise (T, B, latents.draws)."""
         settings, x = self.settings, centred(batch.observation)
-        followed = self.dynamics.follow(self._embed(x), batch.action, batch.is_first, noise)
+        c = self.code(batch.task)
+        followed = self.dynamics.follow(self._embed(x), batch.action, batch.is_first, c, noise)
         features = followed.states.features
         errors = self.decoder(features.flatten(0, 1)) - x.flatten(0, 1)
         latents = self.dynamics.latents
@@ -81,11 +95,11 @@ class WorldModel(nn.Module):
         total = total + settings.reward_scale * parts["reward_loss"]
         if self.continues is not None and settings.continue_scale is not None:
             parts["continue_loss"] = functional.binary_cross_entropy_with_logits(
-                self.continues(features).squeeze(-1), settings.discount * (1 - batch.terminated)
+                self.continues(features).squeeze(-1).float(), settings.discount * (1 - batch.terminated)
             )
             total = total + settings.continue_scale * parts["continue_loss"]
         return ModelLoss(total, parts, followed)
 
     def _embed(self, x: Tensor) -> Tensor:
         e: Tensor = self.encoder(x.flatten(0, -4))
-        return e.reshape(*x.shape[:-3], -1)
+        return e.reshape(*x.shape[:-3], -1).float()

@@ -134,7 +134,7 @@ class Actor(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         outputs: Tensor = self.body(features)
-        return outputs
+        return outputs.float()
 
     def policy(self, outputs: Tensor) -> Policy:
         """v1: mu = m tanh(x / m), sigma = softplus(y + offset) + min, m the mean's scale.

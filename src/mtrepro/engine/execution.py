@@ -1,0 +1,83 @@
+"""How a method computes its updates, as the run asks: the precision, and one operation at a time or recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+
+from mtrepro.engine.compilation import CudaGraphs, Recorder
+from mtrepro.engine.precision import Name, Precision
+from mtrepro.errors import SpecificationError
+
+Mode = Literal["eager", "graph"]
+Choice = Literal["auto", "eager", "graph"]
+
+
+class Execution:
+    """Precision and recorder of one run's updates; once it has fallen back to eager ones it stays with them.
+
+    Args:
+        recorder: what records an update and replays it; None: eager, the reference.
+        say: told why, where a recording fails and eager updates take its place.
+    """
+
+    def __init__(
+        self, precision: Name = "fp32", recorder: Recorder | None = None, say: Callable[[str], None] | None = None
+    ) -> None:
+        self.precision_name, self.recorder, self.say = precision, recorder, say
+        self.replayed = False  # whether any update so far was a recording's
+        self.fallback: str | None = None  # why updates are eager that were to be recorded
+
+    def precision(self, device: torch.device) -> Precision:
+        """The precision of products on a device."""
+        return Precision(self.precision_name, device.type)
+
+    @property
+    def mode(self) -> Mode:
+        """How updates are computed from here on."""
+        return "graph" if self.recorder else "eager"
+
+    def described(self) -> str:
+        """How updates were computed, in words for a record."""
+        return self.mode if self.fallback is None else f"{self.mode}, because {self.fallback}"
+
+    @property
+    def mixed(self) -> bool:
+        """Whether some updates were replayed and later ones are not: the run has no second of the same bits."""
+        return self.replayed and self.fallback is not None
+
+    def fall_back(self, reason: str) -> None:
+        """Record nothing more."""
+        self.recorder, self.fallback = None, reason
+        if self.say:
+            self.say(f"updates are computed eagerly from here on: {reason}")
+
+    def state(self) -> dict[str, Any]:
+        """What must not be tried anew after a resume."""
+        return {"replayed": self.replayed, "fallback": self.fallback}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Continue as it was."""
+        self.replayed = state["replayed"]
+        if state["fallback"] is not None and self.recorder:
+            self.fall_back(f"as before the resume: {state['fallback']}")
+
+
+def execution(
+    precision: Name, choice: Choice, device: torch.device, say: Callable[[str], None] | None = None
+) -> Execution:
+    """What a specification asks for, on this device.
+
+    Raises:
+        SpecificationError: `graph` without a GPU. Nothing falls back here: who names it counts on a GPU, and would find
+            out after days that there was none.
+    """
+    if choice == "graph" and device.type != "cuda":
+        raise SpecificationError(
+            f"learner.compile: 'graph' records CUDA graphs, but this run would train on the {device.type}\n"
+            "  start it where torch finds a GPU (`mtrepro doctor` says so), or use 'auto', which records where it can"
+        )
+    graph = choice == "graph" or (choice == "auto" and device.type == "cuda")
+    return Execution(precision, CudaGraphs() if graph else None, say)
