@@ -269,10 +269,10 @@ class _Updates:
         self.together: Together | None = None
 
     def __call__(self, methods: list[Method]) -> None:
-        if len(methods) > 1 and methods != self.methods:
-            find = getattr(type(methods[0]), "together", None)
+        if methods != self.methods:
+            find = getattr(type(methods[0]), "together", None) if len(methods) > 1 else None
             self.methods, self.together = methods, find(methods) if find else None
-        if len(methods) > 1 and self.together is not None:
+        if self.together is not None:
             self.together.learn()
             return
         for method in methods:

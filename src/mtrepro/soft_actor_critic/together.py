@@ -8,7 +8,6 @@ replay, moments, meters and checkpoints remain each agent's own.
 from __future__ import annotations
 
 import copy
-import itertools
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 
 from mtrepro.engine.adam import Adam
 from mtrepro.engine.replay import Batch
-from mtrepro.networks.stacked import ALIGNMENT, aligned
+from mtrepro.networks.stacked import ALIGNMENT, room
 
 if TYPE_CHECKING:
     from mtrepro.soft_actor_critic.agent import Draw, SoftActorCritic
@@ -48,18 +47,21 @@ class Together:
         first = self.agents[0]
         own = (first.replay, first.noise, first.random_actions, first.meters, first.problem, first.settings)
         self.stack = copy.deepcopy(first, {id(each): each for each in own})
-        for stacked, *each in zip(_parameters(self.stack), *map(_parameters, self.agents), strict=True):
-            _share(stacked, each)
-        self.stack.optimisers = {
-            name: _Joined(optimiser.parameters, [agent.optimisers[name] for agent in self.agents])
+        stacked = {
+            name: _StackedAdam(optimiser.parameters, [agent.optimisers[name] for agent in self.agents])
             for name, optimiser in self.stack.optimisers.items()
         }
+        moved = {id(each) for optimiser in stacked.values() for each in optimiser.parameters}
+        everything = zip(_parameters(self.stack), *map(_parameters, self.agents), strict=True)
+        _share([each for each in everything if id(each[0]) not in moved])  # the targets, and what nothing moves
+        self.stack.optimisers = {**stacked}
 
     def learn(self) -> None:
         """One update of each, taken off what it owes."""
         draws = [agent._draw() for agent in self.agents]
         reported = self.stack._update(_stacked(draws))
-        for agent, *values in zip(self.agents, *(each.unbind() for each in reported.values()), strict=True):
+        columns = [each.detach().double().unbind() for each in reported.values()]
+        for agent, *values in zip(self.agents, *columns, strict=True):
             agent.meters.add(**dict(zip(reported, values, strict=True)))
             agent.owed -= 1
 
@@ -71,34 +73,67 @@ def _stacked(draws: Sequence[Draw]) -> Draw:
     return type(draws[0])(batch, *(torch.stack(noise) for noise in noises))
 
 
-def _parameters(agent: SoftActorCritic[Any]) -> list[nn.Parameter]:
+def _parameters(agent: SoftActorCritic[Any]) -> list[Tensor]:
     """Every parameter once, in the same order for each agent."""
     found = {id(each): each for network in agent._networks().values() for each in network.parameters()}
     return [*found.values(), agent.log_alpha]
 
 
-def _share(stacked: nn.Parameter, each: Sequence[nn.Parameter]) -> None:
-    """Let the parameters of single agents be what `stacked` consists of."""
-    room = aligned(len(each), each[0].shape, each[0])
-    for seed, parameter in enumerate(each):
-        room[seed].copy_(parameter.detach())
-        parameter.data = room[seed]
-    stacked.data = room
+@torch.no_grad()
+def _share(tensors: Sequence[Sequence[Tensor]]) -> Tensor:
+    """Let tensors of single seeds be what stacked ones consist of; each row has the stacked one first.
+
+    Returns all of them, flat.
+    """
+    shapes = [seeds[0].shape for _, *seeds in tensors]
+    flat, views = room(len(tensors[0]) - 1, shapes, tensors[0][1])
+    for view, (stacked, *seeds) in zip(views, tensors, strict=True):
+        for part, own in zip(view.unbind(), seeds, strict=True):
+            part.copy_(own)
+            own.data = part
+        stacked.data = view
+    return flat
 
 
-class _Joined(Adam):
-    """Finds the gradients of stacked parameters, and moves each agent's own by the agent's own moments."""
+class _StackedAdam(Adam):
+    """Moves the parameters of all seeds; moments and counts stay each seed's own, as views.
+
+    Elements have nothing to do with each other, so the kernel may take many tensors for one. But it rounds the last
+    few of a tensor otherwise, so that this is for tensors alone that have no such rest.
+    """
 
     def __init__(self, stacked: list[nn.Parameter], those: Sequence[Adam]) -> None:
         first = those[0]
-        super().__init__([], first.rate, first.beta1, first.beta2, first.epsilon)
-        self.parameters = stacked
+        super().__init__(stacked, first.rate, first.beta1, first.beta2, first.epsilon)
+        self.those = those
+        shapes = [one.shape for one in first.parameters]
+        order = sorted(range(len(shapes)), key=lambda index: shapes[index].numel() % ALIGNMENT > 0)
+        whole = sum(len(those) * shape.numel() for shape in shapes if shape.numel() % ALIGNMENT == 0)
+
+        def joined(kind: str) -> tuple[Tensor, list[Tensor]]:
+            """What has no rest as one tensor and what has one by itself, for each seed."""
+            flat = _share([(getattr(self, kind)[i], *(getattr(its, kind)[i] for its in those)) for i in order])
+            rest = [getattr(its, kind)[i] for i in order for its in those if shapes[i].numel() % ALIGNMENT]
+            return flat, [flat[:whole], *rest] if whole else rest
+
         self.all = Adam([], first.rate, first.beta1, first.beta2, first.epsilon)
-        for name in ("parameters", "first", "second", "steps"):  # of the first parameter all seeds', then of the next
-            setattr(self.all, name, [*itertools.chain(*zip(*(getattr(its, name) for its in those), strict=True))])
-        self.seeds = len(those)
+        _, self.all.parameters = joined("parameters")  # type: ignore[assignment]
+        _, self.all.first = joined("first")
+        _, self.all.second = joined("second")
+        self.count, _ = joined("steps")
+        self.all.steps = [first.steps[0].clone() for _ in self.all.parameters]
+        flat, views = room(len(those), [shapes[i] for i in order], first.parameters[0])
+        self.gradients = [view for _, view in sorted(zip(order, views, strict=True), key=lambda pair: pair[0])]
+        rest = [one for i, view in zip(order, views, strict=True) if shapes[i].numel() % ALIGNMENT for one in view]
+        self.joined = [flat[:whole], *rest] if whole else rest
 
     @torch.no_grad()
     def descend(self, gradients: Iterable[Tensor | None]) -> None:
-        none = [None] * self.seeds
-        self.all.descend([one for each in gradients for one in (none if each is None else each.unbind())])
+        given = list(gradients)
+        if any(gradient is None for gradient in given):
+            for seed, its in enumerate(self.those):
+                its.descend([None if gradient is None else gradient[seed] for gradient in given])
+            return
+        torch._foreach_copy_(self.gradients, [gradient for gradient in given if gradient is not None])
+        self.all.descend(self.joined)
+        self.count.add_(1)
