@@ -71,11 +71,15 @@ def specify(study: StudyFile, run: str, output: Output) -> None:
 
 @app.command()
 def train(
-    specification: Annotated[Path, typer.Argument(help="a run's specification.yaml; results appear beside it")],
+    specification: Annotated[
+        list[Path], typer.Argument(help="a run's specification.yaml, or those of several seeds; results appear beside")
+    ],
     threads: Annotated[int, typer.Option(min=1, help="torch threads; they belong to the run")] = 1,
     workers: Annotated[int, typer.Option(min=0, help="processes that step beside the trainer; same bits")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda or auto")] = "auto",
-    log: Annotated[Path | None, typer.Option(help="file that gets a copy of what is printed")] = None,
+    log: Annotated[
+        Path | None, typer.Option(help="file that gets a copy of what is printed; of several runs a folder")
+    ] = None,
     label: Annotated[str | None, typer.Option(help="what progress lines call the run")] = None,
     checkpoint_seconds: Annotated[float, typer.Option(min=0, help="between checkpoints, at least")] = 60.0,
     wait: Annotated[bool, typer.Option(help="where another process trains this run, wait for it")] = False,
@@ -85,16 +89,19 @@ def train(
         typer.Option(envvar="MTREPRO_SIMULATOR", help="fast, or stock: the packages' own code; same bits either way"),
     ] = "fast",
 ) -> int:
-    """Train one run to its end, from its checkpoint where there is one. Exit statuses: docs/exit-statuses.md."""
+    """Train a run to its end, from its checkpoint where there is one; several seeds of one arm at once.
+
+    Exit statuses: docs/exit-statuses.md.
+    """
     begun = time.monotonic()
     from mtrepro.engine.signals import StopRequest
 
     with StopRequest() as stop:  # from here on a signal saves and ends with its own status; torch takes seconds to load
-        from mtrepro.running import Options
-        from mtrepro.running import train as train_run
+        from mtrepro.options import Options
+        from mtrepro.process import train as train_runs
 
         options = Options(threads, workers, device, checkpoint_seconds, log, label, wait, other_machine, simulator)
-        return train_run(specification, options, stop, begun)
+        return train_runs(specification, options, stop, begun)
 
 
 @app.command()

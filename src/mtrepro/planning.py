@@ -15,15 +15,19 @@ from mtrepro.study import load_study
 def print_plan(path: Path) -> None:
     """List every run of a study with its budget."""
     resolved = load_study(path)
+    jobs = {run.name: job for job in resolved.jobs for run in job}
+    together = any(len(job) > 1 for job in jobs.values())
     table = Table(title=f"{resolved.study.title}: {len(resolved.runs)} runs", title_justify="left")
-    for column in ("arm", "seed", "run", "vector steps", "transitions", "state"):
+    for column in ("arm", "seed", "run", "vector steps", "transitions", "state", *(["job"] if together else [])):
         table.add_column(column, justify="right" if column in ("seed", "vector steps", "transitions") else "left")
     for run in resolved.runs:
         budget = run.specification.budget
         finished = (root() / resolved.results / run.name / "run.json").exists()
         transitions = budget * len(resolved.tasks)
         state = "finished" if finished else "to train"
-        table.add_row(run.arm, str(run.seed), run.name, f"{budget:,}", f"{transitions:,}", state)
+        seeds = " ".join(str(each.seed) for each in jobs[run.name])
+        job = [f"seeds {seeds}" if len(jobs[run.name]) > 1 else "alone"] if together else []
+        table.add_row(run.arm, str(run.seed), run.name, f"{budget:,}", f"{transitions:,}", state, *job)
     Console(width=140).print(table)
 
 

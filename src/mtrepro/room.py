@@ -27,7 +27,7 @@ AT_ONCE = KEPT + 1  # checkpoints that lie side by side while one is written
 R = TypeVar("R", Replay, SequenceReplay)
 
 
-def need_room(folder: Path, state: Any, method: object, steps_left: int) -> None:
+def need_room(folder: Path, state: Any, method: object, steps_left: int, runs: int = 1) -> None:
     """Refuse to train where the disk cannot hold the checkpoints of the whole run.
 
     Checkpoints that are there already give way to later ones, so they count as room.
@@ -37,6 +37,7 @@ def need_room(folder: Path, state: Any, method: object, steps_left: int) -> None
         state: the run's state now, as a checkpoint would hold it.
         method: its replays are looked for among its attributes; what else it may store later is not foreseen.
         steps_left: vector steps until the budget is used.
+        runs: that one process trains at once and that need as much each.
 
     Raises:
         OutputError: there is less room.
@@ -45,12 +46,14 @@ def need_room(folder: Path, state: Any, method: object, steps_left: int) -> None
     frames = growth_of_files(method, steps_left)
     there = sum(file.stat().st_size for file in folder.glob("*.pt"))
     free = shutil.disk_usage(_existing(folder)).free
-    if AT_ONCE * largest + frames <= free + there:
+    if runs * (AT_ONCE * largest + frames - there) <= free:
         return
+    beside = f", and as much for each of {runs} runs" if runs > 1 else ""
     raise OutputError(
         f"{shown(folder)}: the disk has too little room for this run's checkpoints\n"
         f"  needed: {size(AT_ONCE * largest + frames - there)} ({AT_ONCE} checkpoints of up to {size(largest)},"
-        f"{f' {size(frames)} of frames,' if frames else ''} less {size(there)} that is there), free: {size(free)}\n"
+        f"{f' {size(frames)} of frames,' if frames else ''} less {size(there)} that is there){beside},"
+        f" free: {size(free)}\n"
         "  free some space (`mtrepro clean STUDY` drops what runs left behind) or put the results on a larger disk,\n"
         "  then start the same command again"
     )

@@ -10,15 +10,14 @@ import json
 import os
 import shutil
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from mtrepro import gpus, provenance
+from mtrepro import provenance
 from mtrepro.accepting import is_finished
-from mtrepro.benchmarks.vector import WorkerDiedError
 from mtrepro.engine import checkpoint
 from mtrepro.engine.clock import Clock, Part
 from mtrepro.engine.files import write_atomically
@@ -26,13 +25,14 @@ from mtrepro.engine.lease import Lease
 from mtrepro.engine.processes import ancestors
 from mtrepro.engine.record_files import Files
 from mtrepro.engine.signals import StopRequest
-from mtrepro.errors import MtreproError, OutputError, StateError, WorkerError
+from mtrepro.errors import OutputError, StateError
 from mtrepro.history import History
-from mtrepro.paths import STATES_OF_CODE, checkpoint_folder, shown, state_folder
+from mtrepro.options import Options, chosen_device, is_stock
+from mtrepro.paths import STATES_OF_CODE, checkpoint_folder, shown
 from mtrepro.results import write_results
 from mtrepro.room import need_room
 from mtrepro.source import run_source
-from mtrepro.specification import Specification, load_specification
+from mtrepro.specification import Specification
 from mtrepro.terminal import Reporter
 from mtrepro.training import Stopped, Trainer
 
@@ -41,56 +41,7 @@ ANCESTORS = 2  # a shell and the Snakemake that started it
 COST_SHARE = 0.04  # of the time that checkpoints may take at most
 
 
-@dataclass(frozen=True)
-class Options:
-    """How a run is carried out; nothing here changes its results, save what belongs to the machine."""
-
-    threads: int = 1
-    workers: int = 0
-    device: str = "auto"
-    checkpoint_seconds: float = 60.0
-    log: Path | None = None
-    label: str | None = None  # what progress lines call the run; the run's name if None
-    wait: bool = False  # where another process holds the run, wait until it is over instead of leaving
-    other_machine: bool = False  # resume with other threads, processor or device; marked as not bit-exact
-    simulator: str = "fast"  # or "stock": the simulators' own environments; the same bits
-
-
-def train(path: Path, options: Options, stop: StopRequest, begun: float | None = None) -> int:
-    """Train the run of a specification.yaml to its end, or until a signal; returns the exit status.
-
-    The result files appear beside the specification when the run is over, all at once at the end.
-
-    Args:
-        begun: when the command began, by `time.monotonic`; the run's clock starts there. Now if None.
-    """
-    clock = Clock("start-up", begun)
-    started_by = ancestors(ANCESTORS)
-    path = path.resolve()  # a run has one state folder, from wherever it is named
-    specification = load_specification(path)
-    folder = path.parent
-    if not os.access(folder, os.W_OK):
-        raise OutputError(f"{shown(folder)}: cannot be written, and the results belong there\n  mend the permission")
-    with Reporter(options.log, options.label or specification.run_name()) as reporter:
-        state = state_folder(folder.parent, specification.run_name())
-        patience = (lambda: not stop) if options.wait else None
-        clock.enter("waiting")
-        lease = Lease(state, reporter.say, patience)
-
-        def wait_for_gpu() -> bool:
-            lease.beat()  # the run is ours meanwhile
-            return not stop
-
-        one_gpu = gpus.one_of_them(options.threads, reporter.say, wait_for_gpu if options.wait else None)
-        try:
-            with one_gpu if options.device != "cpu" and torch.cuda.device_count() else contextlib.nullcontext():
-                clock.enter("start-up")
-                return _Running(specification, folder, state, options, reporter, lease, stop, started_by, clock).run()
-        finally:
-            lease.release()
-
-
-class _Running:
+class Running:
     """One process's share of a run; the trainer's monitor."""
 
     def __init__(
@@ -110,8 +61,8 @@ class _Running:
         self.source = run_source(specification.method, specification.benchmark["family"])
         self.state_folder = state
         self.checkpoints = checkpoint_folder(state, self.source.digest())
-        self.device = _device(options.device)
-        self.stock = _is_stock(options.simulator)
+        self.device = chosen_device(options.device)
+        self.stock = is_stock(options.simulator)
         self.started_by = started_by
         self.provenance = provenance.collect()  # now: what is committed while a run trains did not make it
         torch.set_num_threads(options.threads)
@@ -121,38 +72,33 @@ class _Running:
         self.machine = provenance.machine(self.device, options.threads, specification.learner.precision)
         self.clock, self.history = clock, History(clock)
         self.saved, self.saving_took = time.monotonic(), 0.0
+        self.saved_at_end = False
 
-    def run(self) -> int:
-        """Resume or start, train, write the results; a run that is already done by this code is left as it is."""
-        if self._already_done():
-            self._drop_checkpoints()
-            self.reporter.say(f"already done; results in {shown(self.folder)}")
-            return 0
+    def is_already_done(self) -> bool:
+        """Whether this code has made the results; a run that is done is left as it is."""
+        if not is_finished(self.folder, self.specification.digest(), self.source.digest()):
+            return False
+        self._drop_checkpoints()
+        self.reporter.say(f"already done; results in {shown(self.folder)}")
+        return True
+
+    def begin(self, beside: Sequence[Running]) -> None:
+        """Make the trainer, or take it up where it was saved; `beside` are the runs of this process, this one too."""
+        self.beside = beside
         frames = Files(self.checkpoints / "frames")
         trainer = self.trainer = Trainer(
             self.specification, self.device, self.options.workers, self.stock, frames, self.reporter.say
         )
-        try:
-            trainer.benchmark.check()
-            self._resume(trainer)
-            need_room(self.checkpoints, trainer.state(), trainer.method, self.specification.budget - trainer.step)
-            checkpoint.rehearse()
-            self.reporter.begin(trainer.step, self.specification.budget)
-            try:
-                trainer.run(self)
-            except Stopped:
-                self._save(trainer)  # whole: `beat` raises between moments, an evaluation changes nothing
-                self.reporter.say(f"saved at step {trainer.step} on {self.stop.name}; the same command continues")
-                assert self.stop.status is not None
-                return self.stop.status
-            self._finish(trainer)
-            return 0
-        except WorkerDiedError as error:
-            raise WorkerError(
-                f"{error}\n  nothing is lost but the steps since the last checkpoint: the same command continues there"
-            ) from None
-        finally:
-            trainer.close()
+        trainer.benchmark.check()
+        self._resume(trainer)
+        steps_left = self.specification.budget - trainer.step
+        need_room(self.checkpoints, trainer.state(), trainer.method, steps_left, len(beside))
+        self.reporter.begin(trainer.step, self.specification.budget)
+
+    def close(self) -> None:
+        """End the trainer's environments, if there are any."""
+        if hasattr(self, "trainer"):
+            self.trainer.close()
 
     def _drop_checkpoints(self) -> None:
         with contextlib.suppress(OSError):
@@ -160,39 +106,42 @@ class _Running:
                 shutil.rmtree(folder)
             (self.state_folder / "progress.json").unlink(missing_ok=True)
 
-    def _already_done(self) -> bool:
-        return is_finished(self.folder, self.specification.digest(), self.source.digest())
-
     # The monitor
 
     def enter(self, part: Part) -> None:
-        """Take the time: this part of the work begins."""
-        self.clock.enter(part)
+        """Take the time: this part of the work begins. Several runs of one process have its parts in common."""
+        for run in self.beside:
+            run.clock.enter(part)
 
     def beat(self, trainer: Trainer) -> None:
         """Heartbeat, progress, and a checkpoint where one is due or a signal came."""
-        self.clock.enter("progress")
-        self.lease.beat()
-        if self.stop:
-            raise Stopped
-        if time.monotonic() - self.saved > self._pause():
-            self._save(trainer)
-        if self.reporter.due():
-            self._show(trainer)
+        self.enter("progress")
+        self._show_life()
+        if time.monotonic() - self.saved > self._pause() and self._is_last():
+            for run in self.beside:
+                run.save()
 
     def beat_within_evaluation(self) -> None:
         """A signal ends the evaluation, which the next start repeats: it has changed nothing."""
-        self.clock.enter("progress")
-        self.lease.beat()
+        self.enter("progress")
+        self._show_life()
+        self.enter("evaluation")
+
+    def _show_life(self) -> None:
+        for run in self.beside:  # also those that are over: they are ours until all are
+            run.lease.beat()
         if self.stop:
             raise Stopped
         if self.reporter.due():
             self._show(self.trainer)
-        self.clock.enter("evaluation")
 
     def _pause(self) -> float:
         """Seconds between checkpoints: as asked, or longer where saving is so slow that it would cost too much."""
-        return max(self.options.checkpoint_seconds, self.saving_took / COST_SHARE)
+        return max(self.options.checkpoint_seconds, sum(run.saving_took for run in self.beside) / COST_SHARE)
+
+    def _is_last(self) -> bool:
+        """Whether this run is the last to go on in a round: when it has, all stand at the same step."""
+        return next(run for run in reversed(self.beside) if not run.trainer.over) is self
 
     def _show(self, trainer: Trainer) -> None:
         line = self.reporter.progress(trainer.step, trainer.latest_success())
@@ -201,8 +150,12 @@ class _Running:
 
     # Saving and resuming
 
-    def _save(self, trainer: Trainer) -> None:
-        self.clock.enter("checkpoint")
+    def save(self) -> None:
+        """Write a checkpoint, unless the run is over and has been saved since."""
+        trainer = self.trainer
+        if self.saved_at_end:
+            return
+        self.enter("checkpoint")
         begun = time.monotonic()
         state = {
             "format": STATE_FORMAT,
@@ -214,8 +167,8 @@ class _Running:
         }
         checkpoint.save(self.checkpoints, trainer.step, state)
         self.saved = time.monotonic()
-        self.saving_took = self.saved - begun
-        self.clock.enter("progress")
+        self.saving_took, self.saved_at_end = self.saved - begun, trainer.over
+        self.enter("progress")
 
     def _resume(self, trainer: Trainer) -> None:
         state = checkpoint.load(self.checkpoints, self.reporter.say)
@@ -263,7 +216,9 @@ class _Running:
 
     # The end
 
-    def _finish(self, trainer: Trainer) -> None:
+    def write(self) -> None:
+        """Write the results; the checkpoints stay until `leave`."""
+        trainer = self.trainer
         self.history.account(trainer.step)
         record = {
             **self.history.record(),
@@ -271,30 +226,21 @@ class _Running:
             "updates": trainer.execution.described(),
             **self.machine,
             "simulator": self.options.simulator,
+            "runs_in_process": len(self.beside),
             "source": self.source.as_dict(),
             "source_digest": self.source.digest(),
             "provenance": self.provenance,
         }
         (self.folder / "run.json").unlink(missing_ok=True)  # of older code: it must not vouch for newer numbers
         write_results(self.folder, self.specification, trainer, record, self.history.timing)
+
+    def leave(self) -> None:
+        """Drop what only a run that is not over needs, and say how it ended."""
+        trainer = self.trainer
         if self.started_by == ancestors(ANCESTORS):
             self._drop_checkpoints()
         elif not trainer.diverged:  # who waited is gone; a new Snakemake would delete the results and ask again
             with contextlib.suppress(OutputError):  # the results are there; this is only for speed
-                self._save(trainer)
+                self.save()
         outcome = f"diverged at step {trainer.step}: {trainer.diverged}" if trainer.diverged else "done"
         self.reporter.say(f"{outcome}; results in {shown(self.folder)}")
-
-
-def _is_stock(simulator: str) -> bool:
-    if simulator not in ("fast", "stock"):
-        raise MtreproError(f"--simulator {simulator}: unknown simulator\n  known: fast, stock")
-    return simulator == "stock"
-
-
-def _device(name: str) -> torch.device:
-    if name not in ("auto", "cpu", "cuda"):
-        raise MtreproError(f"--device {name}: unknown device\n  known: auto, cpu, cuda")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise MtreproError("--device cuda: torch finds no GPU here; see that the driver works, or use --device cpu")
-    return torch.device("cuda" if name == "auto" and torch.cuda.is_available() else name.replace("auto", "cpu"))

@@ -10,6 +10,7 @@ import ast
 import functools
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -133,6 +134,36 @@ def load_specification(path: Path) -> Specification:
                 "  a specification holds every condition: let `mtrepro specify` write it"
             )
     return given
+
+
+def refuse_different_arms(specifications: Mapping[str, Specification]) -> None:
+    """Refuse specifications that one process cannot train at once; the keys say where each stands.
+
+    Raises:
+        SpecificationError: two differ in more than their seed, or not even in that.
+    """
+    if not specifications:
+        raise SpecificationError("no specification is given")
+    (first, one), *others = specifications.items()
+    seeds: dict[int, str] = {one.seed: first}
+    for where, other in others:
+        for key, value in _flat(other.model_dump(mode="json")).items():
+            if key != "seed" and value != (expected := _flat(one.model_dump(mode="json")).get(key)):
+                raise SpecificationError(
+                    f"{where}: {key}: {value!r}, but {expected!r} in {first}\n"
+                    "  one process trains seeds of one arm: start another for every other arm"
+                )
+        if twin := seeds.get(other.seed):
+            raise SpecificationError(f"{where}: seed: {other.seed} as in {twin}; give each run once")
+        seeds[other.seed] = where
+
+
+def _flat(content: Mapping[str, Any], head: str = "") -> dict[str, Any]:
+    """{"a": {"b": 1}} -> {"a.b": 1}."""
+    found: dict[str, Any] = {}
+    for key, value in content.items():
+        found |= _flat(value, f"{head}{key}.") if isinstance(value, Mapping) else {f"{head}{key}": value}
+    return found
 
 
 def task_names(benchmark: BaseModel) -> tuple[str, ...]:

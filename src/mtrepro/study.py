@@ -53,6 +53,7 @@ class Arm(Strict):
     label: str | None = Field(None, description="how tables and figures call the arm; null means its key")
     reference: bool = Field(False, description="draw it as a horizontal line to compare with, not as a curve")
     budget: int | None = Field(None, ge=0, description="vector steps; null means the study's")
+    seeds_per_job: int | None = Field(None, gt=0, description="seeds of one training job; null means the study's")
     settings: dict[str, Any] = Field({}, description="settings of the method that differ from its defaults")
     learner: Learner = Field(
         default_factory=lambda: Learner.model_validate({}), description="how updates are computed; beside the study's"
@@ -98,6 +99,7 @@ class Study(Strict):
     benchmark: BenchmarkChoice = Field(description="a name in config/benchmarks/, or a name and changed settings")
     budget: int = Field(gt=0, description="vector steps of every run; transitions = steps x tasks")
     seeds: list[int] = Field(min_length=1, description="one run of every arm for each seed")
+    seeds_per_job: int = Field(1, gt=0, description="seeds of an arm that one job trains at once; same results")
     evaluation: StudyEvaluation
     metrics_every: int = Field(500, gt=0, description="vector steps between the rows of training.csv")
     settings: dict[str, Any] = Field({}, description="settings shared by all arms whose method knows them")
@@ -183,6 +185,15 @@ class ResolvedStudy:
     def folder(self) -> Path:
         """The folder of the study's tables and figures, relative to the checkout."""
         return self.results / f"study-{self.study.study}"
+
+    @property
+    def jobs(self) -> list[list[Run]]:
+        """The runs by training job: seeds of one arm, as many as one process shall train."""
+        found: list[list[Run]] = []
+        for name, arm in self.study.arms.items():
+            runs, count = [run for run in self.runs if run.arm == name], arm.seeds_per_job or self.study.seeds_per_job
+            found += [runs[first : first + count] for first in range(0, len(runs), count)]
+        return found
 
     def run(self, name: str) -> Run:
         """The run of this name.

@@ -2,6 +2,9 @@
 
     while steps are left:   learn what is owed -> evaluate if due -> act -> step the environments -> observe
 
+Several seeds of one arm may go through it in step, so that a method can do their updates at once; nothing passes
+between them, so each has the bits that it has alone, whoever is beside it.
+
 Between any two of these the monitor may save the trainer's whole state or stop it; what it answers never changes a
 result. With stale policies the last owed update is computed while the environments move, by what the policy was before:
 
@@ -12,7 +15,7 @@ result. With stale policies the last owed update is computed while the environme
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -24,7 +27,8 @@ from mtrepro.benchmarks.loading import load_benchmark
 from mtrepro.benchmarks.vector import VectorEnvironment, VectorStep
 from mtrepro.engine.execution import execution
 from mtrepro.engine.replay import Transitions
-from mtrepro.methods import Method, Problem
+from mtrepro.episodes import RunningEpisodes
+from mtrepro.methods import Method, Problem, Together
 from mtrepro.methods._loading import make_method
 
 if TYPE_CHECKING:
@@ -110,10 +114,21 @@ class Trainer:
         self.untouched: Any = None  # the evaluation environments' state before their first episode
         self.step = 0
         self.observation: Any = None  # (tasks, *shape): what to act on next
-        self.episodes = _RunningEpisodes(len(self.benchmark.tasks))
+        self.episodes = RunningEpisodes(len(self.benchmark.tasks))
         self.evaluations: list[Evaluation] = []
         self.rows: list[TrainingRow] = []
         self.diverged: str | None = None
+        self._through = False
+
+    @property
+    def over(self) -> bool:
+        """Whether there is nothing left to do."""
+        return self._through or self.diverged is not None
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """Of two runs of one arm the one with the smaller progress is behind."""
+        return self.step, -self.method.owed
 
     def run(self, monitor: Monitor) -> None:
         """Train to the budget, or until the method diverges (`diverged` then says why).
@@ -121,21 +136,21 @@ class Trainer:
         Raises:
             Stopped: the monitor asked for it.
         """
+        train_in_step([self], [monitor])
+
+    def go_on(self, monitor: Monitor) -> None:
+        """From the last update that was owed to the next vector step, or to the end."""
         try:
-            while self.diverged is None:
-                while self.method.owed > self._may_wait():
-                    monitor.enter("update")
-                    self.method.learn()
-                    monitor.beat(self)
-                monitor.enter("metrics")
-                self._note_training()
-                if self.diverged is None and self._evaluation_due():
-                    self.evaluations.append(self._evaluate(monitor))
-                    monitor.beat(self)
-                if self.diverged or self.step >= self.specification.budget:
-                    return
-                self._advance(monitor)
+            monitor.enter("metrics")
+            self._note_training()
+            if self.diverged is None and self._evaluation_due():
+                self.evaluations.append(self._evaluate(monitor))
                 monitor.beat(self)
+            if self.diverged or self.step >= self.specification.budget:
+                self._through = True
+                return
+            self._advance(monitor)
+            monitor.beat(self)
         except _ActionsNotFiniteError:
             self.diverged = "the policy's actions are not finite"
         except SimulationError as error:
@@ -161,7 +176,7 @@ class Trainer:
         self.episodes.add(moved.raw_reward, moved.success, moved.terminated | moved.truncated)
         self.step += 1
 
-    def _may_wait(self) -> int:
+    def may_wait(self) -> int:
         """Updates that may wait for the environments' next step, to be computed beside it."""
         return int(self.specification.learner.stale_policy and self.step < self.specification.budget)
 
@@ -266,35 +281,44 @@ class Trainer:
                 environments.close()
 
 
-class _RunningEpisodes:
-    """Return and success of the training episodes that ended since the last look, for each task."""
+def train_in_step(trainers: Sequence[Trainer], monitors: Sequence[Monitor]) -> None:
+    """Train runs of one arm to their ends, each with its monitor; one that is over leaves the others to go on.
 
-    def __init__(self, tasks: int) -> None:
-        self.running = np.zeros((2, tasks))  # return and success of the episode under way
-        self.ended = np.zeros((3, tasks))  # sums of return and success, and the count, of ended episodes
+    Those that are furthest behind go on first: runs that were saved at different steps are soon in step again.
 
-    def add(self, reward: NDArray[np.float64], success: NDArray[np.bool_], end: NDArray[np.bool_]) -> None:
-        """Add one vector step."""
-        self.running[0] += reward
-        self.running[1] = np.maximum(self.running[1], success)
-        self.ended[:2, end] += self.running[:, end]
-        self.ended[2, end] += 1
-        self.running[:, end] = 0
+    Raises:
+        Stopped: a monitor asked for it; every trainer's state is whole.
+    """
+    learn = _Updates()
+    while running := [
+        (trainer, monitor) for trainer, monitor in zip(trainers, monitors, strict=True) if not trainer.over
+    ]:
+        last = min(trainer.progress for trainer, _ in running)
+        behind = [(trainer, monitor) for trainer, monitor in running if trainer.progress == last]
+        first, its_monitor = behind[0]
+        if first.method.owed > first.may_wait():
+            its_monitor.enter("update")
+            learn([trainer.method for trainer, _ in behind])
+            for trainer, monitor in behind:
+                monitor.beat(trainer)
+        else:
+            for trainer, monitor in behind:
+                trainer.go_on(monitor)
 
-    def take(self) -> list[tuple[int, dict[str, float]]]:
-        """Mean return and success by task index, of the tasks in which an episode ended."""
-        done = [
-            (int(index), {"return": float(total / count), "success": float(wins / count)})
-            for index, (total, wins, count) in enumerate(self.ended.T)
-            if count
-        ]
-        self.ended[:] = 0
-        return done
 
-    def state(self) -> dict[str, Any]:
-        """Everything."""
-        return {"running": self.running, "ended": self.ended}
+class _Updates:
+    """One update of each of some methods: together where the method can, else one after the other."""
 
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Continue from `state`."""
-        self.running[:], self.ended[:] = state["running"], state["ended"]
+    def __init__(self) -> None:
+        self.methods: list[Method] = []
+        self.together: Together | None = None
+
+    def __call__(self, methods: list[Method]) -> None:
+        if methods != self.methods:
+            find = getattr(type(methods[0]), "together", None) if len(methods) > 1 else None
+            self.methods, self.together = methods, find(methods) if find else None
+        if self.together is not None:
+            self.together.learn()
+            return
+        for method in methods:
+            method.learn()

@@ -21,9 +21,10 @@ from mtrepro.paths import root, shown
 from mtrepro.source import module_digest, run_source
 from mtrepro.study import ResolvedStudy, Run, load_study
 
-__all__ = ["DEMO", "Study", "chosen_study", "list_released", "module_digest", "report_file"]
+__all__ = ["DEMO", "RUN", "Group", "Study", "chosen_study", "list_released", "module_digest", "report_file"]
 
 DEMO = "config/demo.yaml"
+RUN = r"[a-z0-9_]+-s\d+-[0-9a-f]{12}"  # a run's name
 RELEASED_HEAD = """\
 # The released studies; dvc.yaml makes one set of stages for each. `mtrepro release` writes this.
 """
@@ -55,6 +56,17 @@ class Study:
     def runs(self) -> list[str]:
         """The names of all runs, in the order of the study."""
         return list(self._runs)
+
+    @property
+    def groups(self) -> list[Group]:
+        """The training jobs of several seeds; every other run has a job of its own."""
+        return [Group(self, [run.name for run in job], job[0].arm) for job in self._resolved.jobs if len(job) > 1]
+
+    @property
+    def single(self) -> str:
+        """A regular expression of the runs that have a job of their own."""
+        grouped = "|".join(run for group in self.groups for run in group.runs)
+        return rf"(?!(?:{grouped})(?:/|\.))" + RUN if grouped else RUN
 
     @property
     def threads(self) -> int:
@@ -126,6 +138,35 @@ class Study:
         """The runs that have a result, diverged ones included, each with a digest of what it is."""
         files = {run: root() / self.results / run / "run.json" for run in self._runs}
         return [f"{run}:{_digest(file.read_bytes())}" for run, file in files.items() if file.is_file()]
+
+
+class Group:
+    """Seeds of one arm that one job trains."""
+
+    def __init__(self, study: Study, runs: list[str], arm: str) -> None:
+        self.runs, self.label, self._study = runs, arm, study
+        self.rule = f"train_{len(runs)}_seeds_{_digest(' '.join(runs).encode())[:12]}"
+        self.logs = f"{study.results}/logs/train"
+
+    @property
+    def mem_mb(self) -> int:
+        """Main memory: every seed has a replay and environments of its own."""
+        return len(self.runs) * self._study.mem_mb
+
+    @property
+    def retries(self) -> int:
+        """As many as the seeds would have had time for one by one: together they may take as long."""
+        return len(self.runs) * (self._study.retries + 1) - 1
+
+    @property
+    def specification_digests(self) -> list[str]:
+        """What the runs are."""
+        return [self._study.specification_digest(run) for run in self.runs]
+
+    @property
+    def source_digests(self) -> list[str]:
+        """The code that the runs depend on, or that finished ones really had."""
+        return [self._study.source_digest(run) for run in self.runs]
 
 
 def _digest(content: bytes) -> str:

@@ -11,8 +11,9 @@ from typing import Any
 import torch
 
 from mtrepro.engine import checkpoint
+from mtrepro.options import Options
 from mtrepro.paths import root
-from mtrepro.running import COST_SHARE, Options
+from mtrepro.running import COST_SHARE
 from tests.bench.measuring import Effort, Row, Topic, in_turn, ratios, seconds
 from tests.bench.update import make_method
 

@@ -16,8 +16,9 @@ import torch
 from mtrepro.engine.clock import KEEPING, Clock
 from mtrepro.engine.lease import Lease
 from mtrepro.engine.signals import StopRequest
+from mtrepro.options import Options
 from mtrepro.paths import root
-from mtrepro.running import Options, _Running
+from mtrepro.running import Running
 from mtrepro.specification import Specification
 from mtrepro.terminal import Reporter
 from mtrepro.training import Evaluation, Stopped, Trainer
@@ -45,11 +46,11 @@ def measure(effort: Effort) -> Topic:
         f"run's own clock takes the parts, as `mtrepro profile` shows them; at most {ASKED:.0f} % is asked for.",
         "bare, ms: a step of the same loop with a monitor that does nothing, which has no clock either; in turn.",
     )
-    rows = tuple(Row(name, "ours", "% of run", found[name], *cycles[name].beside()) for name in cycles)
+    rows = tuple(Row(name, "ours", "% of run", found[name], *cycles[name].columns()) for name in cycles)
     return Topic("Checkpoints, metrics and progress together", notes, rows)
 
 
-class Watched(_Running):
+class Watched(Running):
     """A trainer with its monitor, which stops after each checkpoint."""
 
     def __init__(self, specification: Specification, effort: Effort, steps: int, threads: int) -> None:
@@ -64,7 +65,7 @@ class Watched(_Running):
         changed = {"random_steps": effort.random_steps, "first_updates": 0, "replay_transitions": effort.transitions}
         specification = specification.model_copy(update={"settings": specification.settings | changed})
         super().__init__(specification, folder, folder, options, reporter, lease, StopRequest(), {}, Clock("start-up"))
-        self.trainer = Trainer(specification, self.device)
+        self.trainer, self.beside = Trainer(specification, self.device), [self]
         self.rest.callback(self.trainer.close)
         self.found: dict[str, list[float]] = {name: [] for name in (*COLUMNS, "ms", "bare, ms")}
 
@@ -75,7 +76,7 @@ class Watched(_Running):
         _fill(self.trainer.method)
         self._bare(3)
         self.reporter.begin(self.trainer.step, self.specification.budget)
-        self._save(self.trainer)
+        self.save()
         return self
 
     def __exit__(
@@ -99,7 +100,7 @@ class Watched(_Running):
         self.found["bare, ms"].append(bare)
         return 100 * sum(spent[part] for part in KEEPING) / whole
 
-    def beside(self) -> tuple[int, int, dict[str, list[float]]]:
+    def columns(self) -> tuple[int, int, dict[str, list[float]]]:
         """Threads, processes and the further columns of the row."""
         columns = {f"{part}, %": self.found[part] for part in COLUMNS}
         whole, bare = self.found["ms"], self.found["bare, ms"]

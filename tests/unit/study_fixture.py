@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from mtrepro import accepting, paths, running
+from mtrepro import accepting, options, paths, process
 from mtrepro.engine.signals import StopRequest
 from mtrepro.status import Row, read_rows
 from mtrepro.study import load_study
@@ -72,7 +72,7 @@ class LivedStudy:
     def finish(self, arm: str) -> None:
         """Train it to its end."""
         with StopRequest() as stop:
-            assert running.train(self.specify(arm), running.Options(log=self.log(arm), label=f"{arm} s0"), stop) == 0
+            assert process.train(self.specify(arm), options.Options(log=self.log(arm), label=f"{arm} s0"), stop) == 0
 
     def start(self, arm: str) -> subprocess.Popen[bytes]:
         """Train it in a process of its own, which saves as often as it may."""

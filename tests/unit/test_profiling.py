@@ -15,8 +15,9 @@ from mtrepro.engine.clock import MEANING, Clock, worked
 from mtrepro.engine.signals import StopRequest
 from mtrepro.errors import MtreproError
 from mtrepro.history import History
+from mtrepro.options import Options
+from mtrepro.process import train
 from mtrepro.profiling import find_run, keeping_share, print_profile, read_profile
-from mtrepro.running import Options, train
 from tests.conftest import call, contents, toy_specification, write_run
 from tests.contract.processes import run_record, state_folder
 

@@ -18,8 +18,9 @@ from mtrepro.engine.replay import Replay
 from mtrepro.engine.sequence_replay import SequenceReplay
 from mtrepro.engine.signals import StopRequest
 from mtrepro.errors import OutputError
+from mtrepro.options import Options
+from mtrepro.process import train
 from mtrepro.room import AT_ONCE, growth, need_room, state_bytes
-from mtrepro.running import Options, train
 from mtrepro.specification import Specification
 from mtrepro.training import Trainer
 from tests.conftest import call, toy_specification, write_run

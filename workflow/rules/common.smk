@@ -8,7 +8,7 @@ from snakemake.utils import validate
 from mtrepro.errors import MtreproError
 from mtrepro.head import clear_dead_heads_lock, note_head, submit_through_ours
 from mtrepro.images import image, image_packages, need_apptainer, need_images, pass_variables, shield_mounts
-from mtrepro.workflow import Study, chosen_study, module_digest
+from mtrepro.workflow import RUN, Study, chosen_study, module_digest
 
 # Slurm sends USR1 to every process of a job before its time is up. It is meant for the trainer alone: what stands
 # between must not die of it, and hands its deafness down to the shells that it starts.
@@ -54,7 +54,7 @@ FIGURES = ["learning_curves", "final", "task_success", "task_return"]
 
 
 wildcard_constraints:
-    run=r"[a-z0-9_]+-s\d+-[0-9a-f]{12}",
+    run=RUN,
     folder=rf"{STUDY.folder}(/partial)?",
 
 

@@ -31,6 +31,8 @@ rule train:
         "<runs>/logs/train/{run}.log",
     benchmark:
         "<runs>/benchmarks/train/{run}.jsonl"
+    wildcard_constraints:
+        run=STUDY.single,
     # Each try continues from the checkpoint of the one before. The head alone counts: the Snakemake inside a Slurm job
     # would try again at once, in the two minutes that were left for saving.
     retries: STUDY.retries if workflow.is_main_process else 0
@@ -53,3 +55,43 @@ rule train:
     shell:
         "mtrepro train {input.specification} --threads {resources.torch_threads} --workers {resources.workers}"
         " --device {resources.device} --label '{resources.label}' --log {log} --wait"
+
+
+# The same for several seeds of an arm in one process (`seeds_per_job`). Which they are no wildcard can say.
+for GROUP in STUDY.groups:
+
+    rule:
+        name:
+            GROUP.rule
+        input:
+            specifications=ancient(collect("<runs>/{run}/specification.yaml", run=GROUP.runs)),
+        output:
+            # Updated: Snakemake would delete the results of all where those of one are missing. The trainer leaves alone
+            # what is done.
+            update(collect("<runs>/{run}/evaluation.csv", run=GROUP.runs)),
+            update(collect("<runs>/{run}/training.csv", run=GROUP.runs)),
+            update(collect("<runs>/{run}/timing.csv", run=GROUP.runs)),
+            update(collect("<runs>/{run}/run.json", run=GROUP.runs)),
+        log:
+            collect("<runs>/logs/train/{run}.log", run=GROUP.runs),
+        benchmark:
+            f"<runs>/benchmarks/train/{GROUP.rule}.jsonl"
+        retries: GROUP.retries if workflow.is_main_process else 0
+        container:
+            IMAGES["train"]
+        threads: STUDY.cores
+        resources:
+            gpu=STUDY.gpu,
+            mem_mb=GROUP.mem_mb,
+            runtime=STUDY.runtime,
+            torch_threads=STUDY.threads,
+            workers=STUDY.workers,
+            device=STUDY.device,
+            label=GROUP.label,
+            logs=GROUP.logs,
+        params:
+            specification=GROUP.specification_digests,
+            source=GROUP.source_digests,
+        shell:
+            "mtrepro train {input.specifications} --threads {resources.torch_threads} --workers {resources.workers}"
+            " --device {resources.device} --label '{resources.label}' --log {resources.logs} --wait"

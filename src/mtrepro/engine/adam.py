@@ -39,7 +39,7 @@ class Adam:
 
         No other parameter's gradient is computed or kept; one that `loss` does not reach stays where it is.
         """
-        gradients = torch.autograd.grad(loss, self.parameters, allow_unused=True)
+        gradients = torch.autograd.grad(loss, self.parameters, torch.ones_like(loss), allow_unused=True)
         self.descend(gradients)
 
     @torch.no_grad()

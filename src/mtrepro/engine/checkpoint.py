@@ -155,7 +155,9 @@ def to_tensors(value: Any) -> Any:
             return {key: to_tensors(item) for key, item in value.items()}
         case list() | tuple():
             return [to_tensors(item) for item in value]
-        case None | bool() | int() | float() | str() | torch.Tensor():
+        case torch.Tensor():  # of a view torch would store all that it is a part of
+            return value if value.nbytes == value.untyped_storage().nbytes() else value.clone()
+        case None | bool() | int() | float() | str():
             return value
     raise TypeError(f"{type(value).__name__} cannot be stored in a checkpoint: use tensors, arrays, numbers, strings")
 

@@ -6,7 +6,9 @@ A method is a module `methods/<name>.py` with
   described. It may have `conflicts(budget, tasks)`, which yields (setting, reason) for what cannot work. It uses
   nothing but pydantic, typing, collections.abc and modules whose name ends in `settings`, because planning reads it
   without importing the file;
-- a class named as the file (`mt_sac` -> `MtSac`) that follows the protocol `Method` below.
+- a class named as the file (`mt_sac` -> `MtSac`) that follows the protocol `Method` below. It may have a class method
+  `together(methods)`, which takes several of its own, equal but for their seeds, and gives a `Together` that does their
+  updates at once with the bits that each has alone, or None where it cannot: then they learn one after the other.
 """
 
 from __future__ import annotations
@@ -47,6 +49,14 @@ class Problem(NamedTuple):
     def observation_size(self) -> int:
         """Numbers in one observation."""
         return int(np.prod(self.observation_shape))
+
+
+class Together(Protocol):
+    """What does the updates of several seeds at once; it lives as long as the same methods are in step."""
+
+    def learn(self) -> None:
+        """Do one update of each method and take it off what each owes."""
+        ...
 
 
 class Method(Protocol):

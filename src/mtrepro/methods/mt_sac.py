@@ -28,6 +28,8 @@ class Settings(SacSettings):
 class MtSac(SoftActorCritic[Settings]):
     """Soft actor-critic over all tasks at once."""
 
+    stackable = True
+
     def build(self) -> Networks:
         """Fully connected actor and critics."""
         one_hot, width, depth = self.settings.task_input == "one_hot", self.settings.width, self.settings.depth

@@ -40,7 +40,7 @@ class Observation(nn.Module):
         self.one_hot = one_hot
 
     def forward(self, seen: Seen) -> Tensor:
-        return torch.cat([seen.observation, seen.tasks.one_hot], dim=1) if self.one_hot else seen.observation
+        return torch.cat([seen.observation, seen.tasks.one_hot], dim=-1) if self.one_hot else seen.observation
 
 
 class Same(nn.Module):
@@ -76,8 +76,8 @@ class Critics(nn.Module):
         self.bodies = nn.ModuleList(make_body() for _ in range(2))
 
     def forward(self, seen: Seen, action: Tensor) -> Tensor:
-        inputs = torch.cat([self.encoder(seen), action], dim=1)
-        return torch.stack([body(inputs, seen).squeeze(-1) for body in self.bodies])
+        inputs = torch.cat([self.encoder(seen), action], dim=-1)
+        return torch.stack([body(inputs, seen).squeeze(-1) for body in self.bodies], dim=-2)
 
 
 class Networks(NamedTuple):

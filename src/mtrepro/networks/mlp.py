@@ -7,6 +7,8 @@ import itertools
 import torch
 from torch import nn
 
+from mtrepro.networks.stacked import Linear
+
 
 def mlp(inputs: int, width: int, depth: int, outputs: int, activation: type[nn.Module] = nn.ReLU) -> nn.Sequential:
     """`depth` hidden layers of `width` units, each activated, and one that is not; depth 0 is one linear layer.
@@ -16,8 +18,8 @@ def mlp(inputs: int, width: int, depth: int, outputs: int, activation: type[nn.M
     sizes = [inputs, *[width] * depth]
     layers: list[nn.Module] = []
     for size, following in itertools.pairwise(sizes):
-        layers += [nn.Linear(size, following), activation()]
-    return nn.Sequential(*layers, nn.Linear(sizes[-1], outputs))
+        layers += [Linear(size, following), activation()]
+    return nn.Sequential(*layers, Linear(sizes[-1], outputs))
 
 
 def initialise(network: nn.Module, generator: torch.Generator) -> None:

@@ -84,6 +84,17 @@ class StackedLinear(nn.Module):
         nn.init.zeros_(self.bias)
 
 
+def chosen(table: Tensor, index: Tensor) -> Tensor:
+    """Each row's number: (tasks,) -> (batch,); of stacked seeds (seeds, tasks) -> (seeds, batch), each from its own.
+
+    The gradient adds the rows up in their order, for a seed in a stack as for a seed alone.
+    """
+    if table.dim() == 1:
+        return table[index]
+    seeds, tasks = table.shape
+    return table.flatten()[index + tasks * torch.arange(seeds, device=index.device).unsqueeze(1)]
+
+
 @torch.no_grad()
 def xavier_uniform(stack: Tensor, generator: torch.Generator) -> None:
     """Fill a stack of matrices (n, inputs, outputs), each within +-sqrt(6 / (inputs + outputs))."""

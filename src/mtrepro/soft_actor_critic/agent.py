@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
@@ -28,8 +28,9 @@ from mtrepro.methods import Array, Problem
 from mtrepro.networks import squashed_gaussian
 from mtrepro.networks.actor_critic import Networks, Seen
 from mtrepro.networks.mlp import initialise
-from mtrepro.networks.tasks import BatchTasks
+from mtrepro.networks.tasks import BatchTasks, chosen
 from mtrepro.soft_actor_critic.settings import SacSettings
+from mtrepro.soft_actor_critic.together import Together, worth_stacking
 
 S = TypeVar("S", bound=SacSettings)  # a method's own settings
 
@@ -98,6 +99,7 @@ class SoftActorCritic(ABC, Generic[S]):
         """Losses of single rows (..., batch) as they count in the mean over the batch."""
         return losses
 
+    stackable = False  # whether its networks take parameters of stacked seeds: (seeds, ...), networks/stacked.py
     temperature_weight = 1.0  # of the mean over the batch in the temperature loss
 
     # Acting
@@ -161,16 +163,18 @@ class SoftActorCritic(ABC, Generic[S]):
         seen = self._see(batch.observation, tasks, codes)
         following = self._see(batch.next_observation, tasks, codes).stopped()
         target = self._target(following, batch.reward, batch.terminated, alpha, draw.next_noise)
-        values = self.precision.of(self.critics, seen, batch.action)  # (2, batch)
-        errors = (values - target).square()
-        plain = {"critic_loss": errors.mean(1).sum(), "value": values.mean(), "temperature": alpha.mean()}
-        return self.weigh(errors, tasks).mean(1).sum(), plain
+        values = self.precision.of(self.critics, seen, batch.action)  # (..., 2, batch)
+        errors = (values - target.unsqueeze(-2)).square()
+        plain = {
+            "critic_loss": errors.mean(-1).sum(-1), "value": values.mean((-2, -1)), "temperature": alpha.mean(-1),
+        }  # fmt: skip
+        return self.weigh(errors, tasks).mean(-1).sum(-1), plain
 
     def _descend_critics(self, loss: Tensor) -> tuple[Tensor | None, ...]:
         """Move the critics with their encoder; returns the task encoder's gradients, used when the update ends."""
         critics = self.optimisers["critics"]
         encoder = self.optimisers["task_encoder"].parameters if self.task_encoder is not None else []
-        gradients = torch.autograd.grad(loss, [*critics.parameters, *encoder], allow_unused=True)
+        gradients = torch.autograd.grad(loss, [*critics.parameters, *encoder], torch.ones_like(loss), allow_unused=True)
         count = len(critics.parameters)
         critics.descend(gradients[:count])
         return gradients[count:]
@@ -179,7 +183,7 @@ class SoftActorCritic(ABC, Generic[S]):
     def _target(self, following: Seen, reward: Tensor, terminated: Tensor, alpha: Tensor, noise: Tensor) -> Tensor:
         """r + gamma (1 - terminated) (min Q'(s', a') - alpha log pi(a' | s')), a' ~ pi: eq. 6. Shape (batch,)."""
         drawn = self._sample(self.precision.of(self.actor, following), noise)
-        least = self.precision.of(self.targets, following, drawn.action).amin(0)
+        least = self.precision.of(self.targets, following, drawn.action).amin(-2)
         value = least - alpha * drawn.log_probability
         return reward + self.settings.discount * (1 - terminated) * value
 
@@ -189,25 +193,29 @@ class SoftActorCritic(ABC, Generic[S]):
         """What moves the actor (eq. 7), the meters' plain means, and each row's surplus -log pi - H (batch,)."""
         seen = self._see(draw.batch.observation, tasks, codes).stopped()  # the actor loss moves no encoder
         drawn = self._sample(self.precision.of(self.actor, seen), draw.noise)
-        least = self.precision.of(self.critics, seen, drawn.action).amin(0)
+        least = self.precision.of(self.critics, seen, drawn.action).amin(-2)
         regrets = self._alpha(draw.batch.task) * drawn.log_probability - least
-        plain = {"actor_loss": regrets.mean(), "entropy": -drawn.log_probability.mean()}
-        return self.weigh(regrets, tasks).mean(), plain, (-drawn.log_probability - self.target_entropy).detach()
+        plain = {"actor_loss": regrets.mean(-1), "entropy": -drawn.log_probability.mean(-1)}
+        return self.weigh(regrets, tasks).mean(-1), plain, (-drawn.log_probability - self.target_entropy).detach()
 
     def _temperature_loss(self, task: Tensor, surplus: Tensor) -> Tensor:
         """What moves the temperatures (eq. 18), not yet weighed."""
-        alpha = self.log_alpha.exp()[task if self.settings.temperature_per_task else 0]
-        return (alpha * surplus).mean()
+        return (self._of_rows(self.log_alpha.exp(), task) * surplus).mean(-1)
 
     def _alpha(self, task: Tensor) -> Tensor:
         """Each row's temperature, or the one of all; no gradient flows."""
-        return self.log_alpha.detach().exp()[task if self.settings.temperature_per_task else 0]
+        return self._of_rows(self.log_alpha.detach().exp(), task)
+
+    def _of_rows(self, alpha: Tensor, task: Tensor) -> Tensor:
+        if self.settings.temperature_per_task:
+            return chosen(alpha, task)
+        return alpha[0] if alpha.dim() == 1 else alpha  # of stacked seeds: (seeds, 1)
 
     def _codes(self) -> Tensor | None:
         return None if self.task_encoder is None else self.task_encoder()
 
     def _see(self, observation: Tensor, tasks: BatchTasks, codes: Tensor | None) -> Seen:
-        return Seen(observation.flatten(1).float(), tasks, codes)
+        return Seen(observation.flatten(-len(self.problem.observation_shape)).float(), tasks, codes)
 
     def _noise(self, rows: int) -> Tensor:
         """Standard normal, from the method's own stream: (rows, actions)."""
@@ -219,6 +227,11 @@ class SoftActorCritic(ABC, Generic[S]):
     def _adam(self, parameters: Iterable[nn.Parameter], rate: float) -> Adam:
         first, second = self.settings.adam_betas
         return Adam(parameters, rate, first, second, self.settings.adam_epsilon)
+
+    @classmethod
+    def together(cls, agents: Sequence[SoftActorCritic[S]]) -> Together | None:
+        """The updates of several seeds at once, where that is exact and no loss."""
+        return Together(agents) if cls.stackable and worth_stacking(agents[0]) else None
 
     # What the loop asks
 

@@ -1,0 +1,149 @@
+"""The agents of several seeds that learn at once: each stays whole by itself, only the update is one for all.
+
+Each agent's parameters become views into stacked ones, (seeds, *shape). `stack` is an agent whose networks hold these:
+what `agent.py` writes of (batch, ...) holds of (seeds, batch, ...), so there is one text of the update. Random streams,
+replay, moments, meters and checkpoints remain each agent's own.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from mtrepro.engine.adam import Adam
+from mtrepro.engine.replay import Batch
+from mtrepro.networks.stacked import ALIGNMENT, room
+
+if TYPE_CHECKING:
+    from mtrepro.soft_actor_critic.agent import Draw, SoftActorCritic
+
+
+SMALL_UPDATE = 1 << 24  # multiplications a seed in one pass through a critic: up to here the overhead of calls counts
+_PARALLEL = 1 << 15  # numbers from which torch shares a sum among threads, in another order
+
+
+def worth_stacking(agent: SoftActorCritic[Any]) -> bool:
+    """Whether the update of several such agents at once is exact and no slower than one after the other.
+
+    On the CPU large products leave nothing to gain, and activations of all seeds no longer fit into its caches. Exact
+    are batches whose rows begin where an allocation may begin, and small enough for sums in one thread.
+    """
+    if agent.device.type != "cpu":
+        return True
+    if agent.precision.name != "fp32":
+        return False
+    rows: int = agent.settings.batch
+    numbers = sum(each.numel() for each in agent.critics.bodies[0].parameters())
+    return rows % ALIGNMENT == 0 and 2 * rows < _PARALLEL and rows * numbers <= SMALL_UPDATE
+
+
+class Together:
+    """One update of every agent at once; the agents have the same settings."""
+
+    def __init__(self, agents: Sequence[SoftActorCritic[Any]]) -> None:
+        self.agents = list(agents)
+        for agent in agents:
+            if agent.problem.execution is not None and agent.problem.execution.recorder is not None:
+                agent.problem.execution.fall_back("several seeds learn at once, which is not recorded")
+        first = self.agents[0]
+        own = (first.replay, first.noise, first.random_actions, first.meters, first.problem, first.settings)
+        self.stack = copy.deepcopy(first, {id(each): each for each in own})
+        stacked = {
+            name: _StackedAdam(optimiser.parameters, [agent.optimisers[name] for agent in self.agents])
+            for name, optimiser in self.stack.optimisers.items()
+        }
+        moved = {id(each) for optimiser in stacked.values() for each in optimiser.parameters}
+        everything = zip(_parameters(self.stack), *map(_parameters, self.agents), strict=True)
+        _share([each for each in everything if id(each[0]) not in moved])  # the targets, and what nothing moves
+        self.stack.optimisers = {**stacked}
+
+    def learn(self) -> None:
+        """One update of each, taken off what it owes."""
+        draws = [agent._draw() for agent in self.agents]
+        reported = self.stack._update(_stacked(draws))
+        columns = [each.detach().double().unbind() for each in reported.values()]
+        for agent, *values in zip(self.agents, *columns, strict=True):
+            agent.meters.add(**dict(zip(reported, values, strict=True)))
+            agent.owed -= 1
+
+
+def _stacked(draws: Sequence[Draw]) -> Draw:
+    """(batch, ...) of every seed -> (seeds, batch, ...)."""
+    batch = Batch(*(torch.stack(columns) for columns in zip(*(draw.batch for draw in draws), strict=True)))
+    counted = [draw.longest for draw in draws if draw.longest is not None]
+    return type(draws[0])(
+        batch,
+        torch.stack([draw.next_noise for draw in draws]),
+        torch.stack([draw.noise for draw in draws]),
+        max(counted) if counted else None,
+    )
+
+
+def _parameters(agent: SoftActorCritic[Any]) -> list[Tensor]:
+    """Every parameter once, in the same order for each agent."""
+    found = {id(each): each for network in agent._networks().values() for each in network.parameters()}
+    return [*found.values(), agent.log_alpha]
+
+
+@torch.no_grad()
+def _share(tensors: Sequence[Sequence[Tensor]]) -> Tensor:
+    """Let tensors of single seeds be what stacked ones consist of; each row has the stacked one first.
+
+    Returns all of them, flat.
+    """
+    shapes = [seeds[0].shape for _, *seeds in tensors]
+    flat, views = room(len(tensors[0]) - 1, shapes, tensors[0][1])
+    for view, (stacked, *seeds) in zip(views, tensors, strict=True):
+        for part, own in zip(view.unbind(), seeds, strict=True):
+            part.copy_(own)
+            own.data = part
+        stacked.data = view
+    return flat
+
+
+class _StackedAdam(Adam):
+    """Moves the parameters of all seeds; moments and counts stay each seed's own, as views.
+
+    Elements have nothing to do with each other, so the kernel may take many tensors for one. But it rounds the last
+    few of a tensor otherwise, so that this is for tensors alone that have no such rest.
+    """
+
+    def __init__(self, stacked: list[nn.Parameter], those: Sequence[Adam]) -> None:
+        first = those[0]
+        super().__init__(stacked, first.rate, first.beta1, first.beta2, first.epsilon)
+        self.those = those
+        shapes = [one.shape for one in first.parameters]
+        order = sorted(range(len(shapes)), key=lambda index: shapes[index].numel() % ALIGNMENT > 0)
+        whole = sum(len(those) * shape.numel() for shape in shapes if shape.numel() % ALIGNMENT == 0)
+
+        def joined(kind: str) -> tuple[Tensor, list[Tensor]]:
+            """What has no rest as one tensor and what has one by itself, for each seed."""
+            flat = _share([(getattr(self, kind)[i], *(getattr(its, kind)[i] for its in those)) for i in order])
+            rest = [getattr(its, kind)[i] for i in order for its in those if shapes[i].numel() % ALIGNMENT]
+            return flat, [flat[:whole], *rest] if whole else rest
+
+        self.all = Adam([], first.rate, first.beta1, first.beta2, first.epsilon)
+        _, self.all.parameters = joined("parameters")  # type: ignore[assignment]
+        _, self.all.first = joined("first")
+        _, self.all.second = joined("second")
+        self.count, _ = joined("steps")
+        self.all.steps = [first.steps[0].clone() for _ in self.all.parameters]
+        flat, views = room(len(those), [shapes[i] for i in order], first.parameters[0])
+        self.gradients = [view for _, view in sorted(zip(order, views, strict=True), key=lambda pair: pair[0])]
+        rest = [one for i, view in zip(order, views, strict=True) if shapes[i].numel() % ALIGNMENT for one in view]
+        self.joined = [flat[:whole], *rest] if whole else rest
+
+    @torch.no_grad()
+    def descend(self, gradients: Iterable[Tensor | None]) -> None:
+        given = list(gradients)
+        if any(gradient is None for gradient in given):
+            for seed, its in enumerate(self.those):
+                its.descend([None if gradient is None else gradient[seed] for gradient in given])
+            return
+        torch._foreach_copy_(self.gradients, [gradient for gradient in given if gradient is not None])
+        self.all.descend(self.joined)
+        self.count.add_(1)
