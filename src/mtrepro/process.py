@@ -39,9 +39,11 @@ def train(path: Path | Sequence[Path], options: Options, stop: StopRequest, begu
         SpecificationError: they are not of one arm.
     """
     started_by = ancestors(ANCESTORS)
-    named = {each.resolve(): load_specification(each) for each in ([path] if isinstance(path, Path) else path)}
+    # In one order, in which every process takes its leases, so that no two can wait for each other.
+    paths = sorted({each.resolve() for each in ([path] if isinstance(path, Path) else path)})
+    named = {path: load_specification(path) for path in paths}
     refuse_different_arms({shown(path): specification for path, specification in named.items()})
-    runs: list[Running] = []
+    taken: list[tuple[Reporter, Lease, Clock]] = []
     begun = time.monotonic() if begun is None else begun
     clocks = [Clock("start-up", begun) for _ in named]
 
@@ -50,14 +52,13 @@ def train(path: Path | Sequence[Path], options: Options, stop: StopRequest, begu
             clock.enter(part)
 
     def go_on_waiting() -> bool:
-        for run in runs:
-            run.lease.beat()  # they are ours meanwhile
+        for _, lease, _ in taken:
+            lease.beat()  # the run is ours meanwhile
         return not stop
 
     with contextlib.ExitStack() as held:
-        # Every process takes its leases in the same order, so that no two can wait for each other.
         enter("waiting")
-        for (path, specification), clock in zip(sorted(named.items()), clocks, strict=True):
+        for (path, specification), clock in zip(named.items(), clocks, strict=True):
             reporter = held.enter_context(_reporter(specification, options, len(named)))
             if not os.access(path.parent, os.W_OK):
                 raise OutputError(
@@ -66,11 +67,15 @@ def train(path: Path | Sequence[Path], options: Options, stop: StopRequest, begu
             state = state_folder(path.parent.parent, specification.run_name())
             lease = Lease(state, reporter.say, go_on_waiting if options.wait else None)
             held.callback(lease.release)
-            runs.append(Running(specification, path.parent, state, options, reporter, lease, stop, started_by, clock))
+            taken.append((reporter, lease, clock))
         if options.device != "cpu" and torch.cuda.device_count():
             wait = go_on_waiting if options.wait else None
-            held.enter_context(gpus.one_of_them(options.threads, runs[0].reporter.say, wait))
+            held.enter_context(gpus.one_of_them(options.threads, taken[0][0].say, wait))
         enter("start-up")
+        runs = [
+            Running(specification, path.parent, options, *each, stop, started_by)
+            for (path, specification), each in zip(named.items(), taken, strict=True)
+        ]
         return _train([run for run in runs if not run.is_already_done()], stop)
 
 

@@ -28,7 +28,7 @@ from mtrepro.engine.signals import StopRequest
 from mtrepro.errors import OutputError, StateError
 from mtrepro.history import History
 from mtrepro.options import Options, chosen_device, is_stock
-from mtrepro.paths import STATES_OF_CODE, checkpoint_folder, shown
+from mtrepro.paths import STATES_OF_CODE, checkpoint_folder, shown, state_folder
 from mtrepro.results import write_results
 from mtrepro.room import need_room
 from mtrepro.source import run_source
@@ -48,19 +48,18 @@ class Running:
         self,
         specification: Specification,
         folder: Path,
-        state: Path,
         options: Options,
         reporter: Reporter,
         lease: Lease,
+        clock: Clock,
         stop: StopRequest,
         started_by: dict[int, str | None],
-        clock: Clock,
     ) -> None:
         self.specification, self.folder, self.options = specification, folder, options
         self.reporter, self.lease, self.stop = reporter, lease, stop
         self.source = run_source(specification.method, specification.benchmark["family"])
-        self.state_folder = state
-        self.checkpoints = checkpoint_folder(state, self.source.digest())
+        self.state_folder = state_folder(folder.parent, specification.run_name())
+        self.checkpoints = checkpoint_folder(self.state_folder, self.source.digest())
         self.device = chosen_device(options.device)
         self.stock = is_stock(options.simulator)
         self.started_by = started_by

@@ -289,7 +289,7 @@ def train_in_step(trainers: Sequence[Trainer], monitors: Sequence[Monitor]) -> N
     Raises:
         Stopped: a monitor asked for it; every trainer's state is whole.
     """
-    learn = _Updates()
+    learn = Updates()
     while running := [
         (trainer, monitor) for trainer, monitor in zip(trainers, monitors, strict=True) if not trainer.over
     ]:
@@ -306,7 +306,7 @@ def train_in_step(trainers: Sequence[Trainer], monitors: Sequence[Monitor]) -> N
                 trainer.go_on(monitor)
 
 
-class _Updates:
+class Updates:
     """One update of each of some methods: together where the method can, else one after the other."""
 
     def __init__(self) -> None:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from mtrepro.paths import root, shown
-from tests.bench import checkpoint, dreamer, environments, family, identity, keeping, training, update
+from tests.bench import checkpoint, dreamer, environments, family, identity, keeping, seeds, training, update
 from tests.bench.measuring import FULL, QUICK, record, write
 from tests.bench.showing import document, show
 
@@ -16,6 +16,7 @@ TOPICS = {
     "identity": identity.measure,
     "update": update.measure,
     "family": family.measure,
+    "seeds": seeds.measure,
     "dreamer": dreamer.measure,
     "training": training.measure,
     "keeping": keeping.measure,

@@ -64,7 +64,7 @@ class Watched(Running):
         self.rest.callback(lease.release)
         changed = {"random_steps": effort.random_steps, "first_updates": 0, "replay_transitions": effort.transitions}
         specification = specification.model_copy(update={"settings": specification.settings | changed})
-        super().__init__(specification, folder, folder, options, reporter, lease, StopRequest(), {}, Clock("start-up"))
+        super().__init__(specification, folder, options, reporter, lease, Clock("start-up"), StopRequest(), {})
         self.trainer, self.beside = Trainer(specification, self.device), [self]
         self.rest.callback(self.trainer.close)
         self.found: dict[str, list[float]] = {name: [] for name in (*COLUMNS, "ms", "bare, ms")}

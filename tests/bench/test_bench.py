@@ -19,6 +19,8 @@ from tests.bench.dreamer import BEHAVIOUR, MODEL, WHOLE
 from tests.bench.environments import ALONE, ASYNC, STOCK, SYNC, Recording
 from tests.bench.family import ARMS, GATHERED, ONE, gathered
 from tests.bench.measuring import Effort, record, write
+from tests.bench.seeds import IN_STEP, IN_TURN, SIZES
+from tests.bench.seeds import ONE as ONE_SEED
 from tests.bench.showing import BEGIN, END, document
 from tests.bench.update import flops_of_update, make_method
 
@@ -33,6 +35,7 @@ ROWS = {
     "identity": [f"reward {version}, 3-step episodes" for version in ("v2", "v1")],
     "update": list(UPDATES),
     "family": [*ARMS, GATHERED, ONE],
+    "seeds": [f"{size}: {what}" for size in SIZES for what in (ONE_SEED, IN_STEP, IN_TURN)],
     "dreamer": [f"{name}: {part}" for name in DREAMERS for part in (WHOLE, MODEL, BEHAVIOUR)],
     "training": ["MT10, 0 workers", "MT10, 2 workers", "demo, 0 workers"],
     "keeping": ["MT10, 400 x 3", "demo, 64 x 2"],
