@@ -203,7 +203,7 @@ def load_study(path: Path) -> ResolvedStudy:
     _refuse_unused_settings(study, where)
     runs: list[Run] = []
     for name, arm in study.arms.items():
-        settings = _resolve_arm(study, name, arm, tasks, where)
+        settings = _resolve_arm(study, name, arm, tasks, tuple(benchmark.get("held_out", ())), where)
         for seed in study.seeds:
             specification = Specification(
                 schema_version=SCHEMA_VERSION,
@@ -249,13 +249,15 @@ def _resolve_benchmark(study: Study, where: str) -> tuple[dict[str, Any], tuple[
     return resolved, task_names(settings), int(resolved["evaluation_episodes"])
 
 
-def _resolve_arm(study: Study, name: str, arm: Arm, tasks: tuple[str, ...], where: str) -> dict[str, Any]:
+def _resolve_arm(
+    study: Study, name: str, arm: Arm, tasks: tuple[str, ...], held_out: tuple[str, ...], where: str
+) -> dict[str, Any]:
     place = validation.join(where, "arms", name)
     known = settings_model(arm.method).model_fields
     shared = {key: value for key, value in study.settings.items() if key in known}
     defaults = read_method_file(arm.method).settings
     settings = resolve_settings(arm.method, {**defaults, **shared, **arm.settings}, f"{place}.settings")
-    refuse_conflicts(arm.method, settings, _budget(study, arm), tasks, f"{place}.settings")
+    refuse_conflicts(arm.method, settings, _budget(study, arm), tasks, f"{place}.settings", held_out)
     return settings.model_dump(mode="json")
 
 

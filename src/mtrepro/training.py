@@ -8,16 +8,17 @@ result.
 
 from __future__ import annotations
 
-import itertools
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mtrepro.benchmarks import SimulationError
+from mtrepro.benchmarks.held_out import training_part
 from mtrepro.benchmarks.loading import load_benchmark
 from mtrepro.benchmarks.vector import VectorEnvironment
 from mtrepro.engine.replay import Transitions
+from mtrepro.evaluating import Evaluation, Evaluator
 from mtrepro.methods import Method, Problem
 from mtrepro.methods._loading import make_method
 
@@ -50,14 +51,6 @@ class Monitor(Protocol):
         ...
 
 
-class Evaluation(NamedTuple):
-    """What the policy earned at one moment."""
-
-    step: int
-    returns: NDArray[np.float64]  # (tasks, episodes), sums of raw rewards
-    success: NDArray[np.bool_]  # (tasks, episodes), true at any time in the episode
-
-
 class TrainingRow(NamedTuple):
     """One line of training.csv; an empty task means all of them."""
 
@@ -81,9 +74,10 @@ class Trainer:
         self.specification = specification
         settings = dict(specification.benchmark)
         self.benchmark = load_benchmark(settings.pop("family"), settings, specification.seed, stock)
-        self.tasks = np.arange(len(self.benchmark.tasks))
+        self.trained = training_part(self.benchmark)
+        self.tasks = np.arange(len(self.trained.tasks))
         problem = Problem(
-            tuple(self.benchmark.tasks), self.benchmark.observation_shape, self.benchmark.observation_dtype,
+            tuple(self.trained.tasks), self.benchmark.observation_shape, self.benchmark.observation_dtype,
             self.benchmark.action_size, self.benchmark.action_mask, self.benchmark.horizon, storage,
         )  # fmt: skip
         self.method: Method = make_method(
@@ -91,11 +85,10 @@ class Trainer:
         )
         self.workers = workers
         self.training: VectorEnvironment | None = None  # made when the first step is taken
-        self.evaluating: VectorEnvironment | None = None
-        self.untouched: Any = None  # the evaluation environments' state before their first episode
+        self.evaluating: Evaluator | None = None  # made when it is first asked
         self.step = 0
         self.observation: Any = None  # (tasks, *shape): what to act on next
-        self.episodes = _RunningEpisodes(len(self.benchmark.tasks))
+        self.episodes = _RunningEpisodes(len(self.tasks))
         self.evaluations: list[Evaluation] = []
         self.rows: list[TrainingRow] = []
         self.diverged: str | None = None
@@ -125,9 +118,9 @@ class Trainer:
             self.diverged = str(error)
 
     def _advance(self) -> None:
-        """One vector step: every task's environment moves once."""
+        """One vector step: the environment of every task that is trained on moves once."""
         if self.training is None:
-            self.training = VectorEnvironment(self.benchmark, "training", self.workers)
+            self.training = VectorEnvironment(self.trained, "training", self.workers)
             self.observation = self.training.reset()
         actions = self.method.act(self.observation, self.tasks, explore=True)
         if not np.isfinite(actions).all():
@@ -161,30 +154,11 @@ class Trainer:
         return self.step >= self.specification.budget or self.step % self.specification.evaluation.every == 0
 
     def _evaluate(self, monitor: Monitor) -> Evaluation:
-        """Measure the policy without noise: a function of the policy alone, whenever and however often it is asked."""
+        """Measure the policy as it is now, in environments that training never sees."""
         if self.evaluating is None:
-            self.evaluating = VectorEnvironment(self.benchmark, "evaluation", self.workers, autoreset=False)
-            self.untouched = self.evaluating.state()
-        self.evaluating.load_state(self.untouched)
-        episodes = self.specification.evaluation.episodes
-        returns = np.zeros((len(self.tasks), episodes))
-        success = np.zeros((len(self.tasks), episodes), np.bool_)
-        for episode in range(episodes):
-            observation = self.evaluating.reset(episode)
-            running, memory = np.ones(len(self.tasks), np.bool_), dict[str, Any]()
-            for moment in itertools.count(episode * self.benchmark.horizon):
-                actions = self.method.act(observation, self.tasks, explore=False, moment=moment, memory=memory)
-                # A broken policy stands still here. That the run has diverged is training's to find: else it would
-                # depend on when it is evaluated.
-                moved = self.evaluating.step(np.nan_to_num(actions))
-                returns[:, episode] += np.where(running, moved.raw_reward, 0.0)
-                success[:, episode] |= running & moved.success
-                running &= ~(moved.terminated | moved.truncated)
-                observation = moved.observation
-                monitor.beat_within_evaluation()
-                if not running.any():
-                    break
-        return Evaluation(self.step, returns, success)
+            its = self.specification
+            self.evaluating = Evaluator(self.benchmark, self.method, its.seed, its.evaluation.episodes, self.workers)
+        return self.evaluating.evaluate(self.step, monitor.beat_within_evaluation)
 
     def latest_success(self) -> float | None:
         """Mean success over tasks and episodes of the last evaluation, for the progress line."""
@@ -198,7 +172,7 @@ class Trainer:
             "method": self.method.state(),
             "training": self.training.state() if self.training else None,
             "episodes": self.episodes.state(),
-            "evaluations": [{"step": e.step, "returns": e.returns, "success": e.success} for e in self.evaluations],
+            "evaluations": [evaluation._asdict() for evaluation in self.evaluations],
             "rows": [tuple(row) for row in self.rows],
             "diverged": self.diverged,
         }
@@ -208,10 +182,10 @@ class Trainer:
         self.step, self.observation, self.diverged = state["step"], state["observation"], state["diverged"]
         self.method.load_state(state["method"])
         if state["training"] is not None:
-            self.training = VectorEnvironment(self.benchmark, "training", self.workers)
+            self.training = VectorEnvironment(self.trained, "training", self.workers)
             self.training.load_state(state["training"])
         self.episodes.load_state(state["episodes"])
-        self.evaluations = [Evaluation(e["step"], e["returns"], e["success"]) for e in state["evaluations"]]
+        self.evaluations = [Evaluation(**evaluation) for evaluation in state["evaluations"]]
         self.rows = [TrainingRow(*row) for row in state["rows"]]
 
     def close(self) -> None:
