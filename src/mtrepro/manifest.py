@@ -56,12 +56,13 @@ def manifest_text(resolved: ResolvedStudy, runs_folder: str) -> str:
 
 def _held_out_notes(resolved: ResolvedStudy) -> list[str]:
     """Which tasks no arm trained on, and what the metrics of adaptation are; nothing where none is held out."""
-    names = resolved.benchmark.get("held_out")
+    if not resolved.held_out:
+        return []
     return [
-        f"Held out of training: {', '.join(names)}; means are over all tasks, and the table of each task tells them "
-        "apart. adapted_*: after each arm took its adaptation steps on each task; model_loss: on episodes of random "
-        "actions, the same for all arms."
-    ] if names else []  # fmt: skip
+        f"Held out of training: {', '.join(resolved.held_out)}; means are over all tasks, and the table of each task "
+        "tells them apart. adapted_*: after every arm took its adaptation steps on each task; model_loss: on episodes of "
+        "random actions, the same for all arms."
+    ]
 
 
 def _embedding_notes(resolved: ResolvedStudy) -> list[str]:

@@ -96,7 +96,8 @@ def task_names(benchmark: BaseModel) -> tuple[str, ...]:
 
 def held_out_names(benchmark: BaseModel) -> tuple[str, ...]:
     """The tasks that a benchmark's settings hold out of training; of most families none."""
-    return tuple(getattr(benchmark, "held_out", ()))
+    find = getattr(benchmark, "held_out_tasks", None)
+    return tuple(find()) if find else ()
 
 
 def refuse_conflicts(

@@ -18,6 +18,7 @@ from mtrepro.specification import (
     Evaluation,
     Specification,
     Strict,
+    held_out_names,
     method_names,
     refuse_conflicts,
     resolve_benchmark,
@@ -164,6 +165,7 @@ class ResolvedStudy:
     study: Study
     benchmark: dict[str, Any]
     tasks: tuple[str, ...]
+    held_out: tuple[str, ...]  # those of the tasks that no run trains on
     runs: tuple[Run, ...]
     published: tuple[Compared, ...]
 
@@ -197,13 +199,13 @@ def load_study(path: Path) -> ResolvedStudy:
     """
     where = shown(path)
     study = validation.validate(Study, validation.read_yaml(path), where, "docs/study.md")
-    benchmark, tasks, episodes = _resolve_benchmark(study, where)
+    benchmark, tasks, held_out, episodes = _resolve_benchmark(study, where)
     evaluation = Evaluation(every=study.evaluation.every, episodes=study.evaluation.episodes or episodes)
     _refuse_unknown_methods(study, where)
     _refuse_unused_settings(study, where)
     runs: list[Run] = []
     for name, arm in study.arms.items():
-        settings = _resolve_arm(study, name, arm, tasks, tuple(benchmark.get("held_out", ())), where)
+        settings = _resolve_arm(study, name, arm, tasks, held_out, where)
         for seed in study.seeds:
             specification = Specification(
                 schema_version=SCHEMA_VERSION,
@@ -221,7 +223,7 @@ def load_study(path: Path) -> ResolvedStudy:
     published = resolve_comparisons(
         study.published, study.conditions_differ, study.conditions_alike, arms, len(tasks), where
     )
-    return ResolvedStudy(path, study, benchmark, tasks, tuple(runs), published)
+    return ResolvedStudy(path, study, benchmark, tasks, held_out, tuple(runs), published)
 
 
 def read_method_file(method: str) -> MethodFile:
@@ -240,13 +242,13 @@ def read_benchmark_file(name: str, where: str) -> BenchmarkFile:
     return validation.validate(BenchmarkFile, validation.read_yaml(path), shown(path), "docs/adding-a-benchmark.md")
 
 
-def _resolve_benchmark(study: Study, where: str) -> tuple[dict[str, Any], tuple[str, ...], int]:
+def _resolve_benchmark(study: Study, where: str) -> tuple[dict[str, Any], tuple[str, ...], tuple[str, ...], int]:
     choice = study.benchmark
     file = read_benchmark_file(choice.name, f"{where}: benchmark")
     changed = f"{where}: benchmark.settings" if choice.settings else f"config/benchmarks/{choice.name}.yaml: settings"
     family, settings = resolve_benchmark({"family": file.family, **file.settings, **choice.settings}, changed)
     resolved = {"family": family, **settings.model_dump(mode="json")}
-    return resolved, task_names(settings), int(resolved["evaluation_episodes"])
+    return resolved, task_names(settings), held_out_names(settings), int(resolved["evaluation_episodes"])
 
 
 def _resolve_arm(

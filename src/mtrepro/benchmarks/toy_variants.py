@@ -52,6 +52,10 @@ class Settings(BaseModel):
         """The names of the tasks: those that are trained on, then those that are held out."""
         return (*(name for name in self.variants if name not in self.held_out), *self.held_out)
 
+    def held_out_tasks(self) -> tuple[str, ...]:
+        """The names of those that nothing trains on."""
+        return tuple(self.held_out)
+
 
 class Benchmark:
     """The toy's variants; see the protocol in `benchmarks/__init__.py`."""
@@ -61,7 +65,7 @@ class Benchmark:
     def __init__(self, settings: Settings, seed: int) -> None:
         self.settings, self.seed = settings, seed
         self.tasks = settings.task_names()
-        self.held_out = tuple(settings.held_out)
+        self.held_out = settings.held_out_tasks()
         self.observation_shape: tuple[int, ...] = (toy.PIXELS, toy.PIXELS, 3)
         self.observation_dtype: np.dtype[Any] = np.dtype(np.uint8)
         self.action_size = 2

@@ -17,7 +17,8 @@ from mtrepro.engine import seeding
 from mtrepro.engine.adam import Adam
 from mtrepro.engine.sequence_replay import Sequences
 from mtrepro.methods import Problem
-from mtrepro.world_model.agent import DreamerAgent, Mind
+from mtrepro.world_model.acting import Mind
+from mtrepro.world_model.agent import DreamerAgent
 from mtrepro.world_model.behaviour import Behaviour
 from mtrepro.world_model.layers import initialise
 from mtrepro.world_model.model import ModelLoss, WorldModel

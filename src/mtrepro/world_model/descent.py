@@ -8,16 +8,23 @@ from torch import Tensor
 from mtrepro.engine.adam import Adam
 
 
-@torch.no_grad()
 def descend(optimiser: Adam, loss: Tensor, limit: float, decay: float = 0.0) -> Tensor:
+    """`descend_along` the gradient of `loss`. No other parameter's gradient is computed or kept."""
+    return descend_along(optimiser, torch.autograd.grad(loss, optimiser.parameters), limit, decay)
+
+
+@torch.no_grad()
+def descend_along(
+    optimiser: Adam, gradients: list[Tensor] | tuple[Tensor, ...], limit: float, decay: float = 0.0
+) -> Tensor:
     """w <- (1 - decay) w, then Adam along g min(1, limit / |g|), |g| over all of the optimiser's parameters.
 
-    No other parameter's gradient is computed or kept.
+    Args:
+        gradients: one for each of the optimiser's parameters, in order.
 
     Returns:
         |g| before it was limited; scalar.
     """
-    gradients = torch.autograd.grad(loss, optimiser.parameters)
     norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
     shortened = torch._foreach_mul(gradients, limit / norm.clamp(min=limit))
     if decay:
