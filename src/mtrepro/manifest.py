@@ -60,8 +60,8 @@ def _held_out_notes(resolved: ResolvedStudy) -> list[str]:
         return []
     return [
         f"Held out of training: {', '.join(resolved.held_out)}; means are over all tasks, and the table of each task "
-        "tells them apart. adapted_*: after every arm took its adaptation steps on each task; model_loss: on episodes of "
-        "random actions, the same for all arms."
+        "tells them apart. adapted_*: after every arm took its adaptation steps on each task; model_loss: on episodes "
+        "of random actions, the same for all arms."
     ]
 
 
