@@ -45,6 +45,7 @@ def manifest_text(resolved: ResolvedStudy, runs_folder: str) -> str:
         "runs_folder": runs_folder,
         "budget": study.budget,
         "tasks": list(resolved.tasks),
+        **({"held_out": list(resolved.held_out)} if resolved.held_out else {}),
         "benchmark": {"name": study.benchmark.name, **resolved.benchmark},
         "evaluation": {"every": study.evaluation.every, "episodes": resolved.runs[0].specification.evaluation.episodes},
         "arms": arms,

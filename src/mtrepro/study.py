@@ -221,7 +221,7 @@ def load_study(path: Path) -> ResolvedStudy:
     _refuse_twins(runs, where)
     arms = {run.arm: run.specification for run in runs}
     published = resolve_comparisons(
-        study.published, study.conditions_differ, study.conditions_alike, arms, len(tasks), where
+        study.published, study.conditions_differ, study.conditions_alike, arms, len(tasks) - len(held_out), where
     )
     return ResolvedStudy(path, study, benchmark, tasks, held_out, tuple(runs), published)
 
