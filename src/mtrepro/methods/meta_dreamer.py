@@ -30,13 +30,14 @@ from mtrepro.engine import seeding, streams
 from mtrepro.engine.adam import Adam
 from mtrepro.engine.sequence_replay import Sequences
 from mtrepro.methods import Array, Episode, Problem
-from mtrepro.world_model.acting import Acting, Mind
+from mtrepro.world_model.acting import Acting
 from mtrepro.world_model.adaptation import Parameters, adapt, apart, parameters_of, under
 from mtrepro.world_model.behaviour import Behaviour, Judged
 from mtrepro.world_model.curiosity import Curiosity, surprise
 from mtrepro.world_model.descent import descend_along
 from mtrepro.world_model.episodes import sequences_of
 from mtrepro.world_model.layers import initialise
+from mtrepro.world_model.minds import Mind
 from mtrepro.world_model.model import ModelLoss, WorldModel
 from mtrepro.world_model.settings import DreamerSettings
 
@@ -96,32 +97,32 @@ class MetaDreamer(Acting[Settings]):
         self.seed, self.adaptation_episodes = seed, settings.adaptation_episodes
         self.chosen_tasks = streams.numpy_stream(seed, "tasks of an update")
 
+    @property
+    def model(self) -> WorldModel:
+        """The world model, with theta."""
+        return self.minds[0].model
+
+    @property
+    def behaviour(self) -> Behaviour:
+        """Actor and critic."""
+        return self.minds[0].behaviour
+
     def build(self, seed: int) -> list[Mind]:
-        """One model and one behaviour for all tasks, and beside them what foresees surprises."""
-        its = self.settings
-        self.model = WorldModel(its, self.problem.observation_shape[0], self.problem.action_size)
-        self.behaviour = Behaviour(its, self.model.dynamics.features, self.problem.action_size)
-        initialise(self.model, seeding.torch_stream(seed, "world model"))
-        initialise(self.behaviour.actor, seeding.torch_stream(seed, "actor"))
-        initialise(self.behaviour.critic, seeding.torch_stream(seed, "critic"))
+        """One mind for all tasks, and beside it what foresees surprises."""
+        its, minds = self.settings, super().build(seed)
         self.curiosity: Curiosity | None = None
         if its.curiosity_scale:
-            features, depth = self.model.dynamics.features, its.reward_depth
-            self.curiosity = Curiosity(features, its.width, depth, its.curiosity_limit)
+            features = minds[0].model.dynamics.features
+            self.curiosity = Curiosity(features, its.width, its.reward_depth, its.curiosity_limit)
             initialise(self.curiosity, seeding.torch_stream(seed, "curiosity"))
             self.curiosity.to(self.device)
-        return [Mind(self.model, self.behaviour)]
+        return minds
 
     def optimise(self) -> dict[str, Adam]:
         """One for the model, the outer one; one for the actor, one for the critic, one for curiosity."""
-        its, behaviour = self.settings, self.behaviour
-        optimisers = {
-            "world_model": self.adam(self.model.parameters(), its.model_rate),
-            "actor": self.adam(behaviour.actor.parameters(), its.actor_rate),
-            "critic": self.adam(behaviour.critic.parameters(), its.critic_rate),
-        }
+        optimisers = super().optimise()
         if self.curiosity is not None:
-            optimisers["curiosity"] = self.adam(self.curiosity.parameters(), its.curiosity_rate)
+            optimisers["curiosity"] = self.adam(self.curiosity.parameters(), self.settings.curiosity_rate)
         return optimisers
 
     # Learning

@@ -20,26 +20,14 @@ from mtrepro.engine.meters import Meters
 from mtrepro.engine.replay import Transitions
 from mtrepro.engine.sequence_replay import SequenceReplay, Sequences
 from mtrepro.methods import Array, Problem
-from mtrepro.world_model.behaviour import Behaviour, Judged
+from mtrepro.world_model.behaviour import Judged
 from mtrepro.world_model.descent import descend
 from mtrepro.world_model.imagination import draw_noise, imagine
-from mtrepro.world_model.model import ModelLoss, WorldModel
+from mtrepro.world_model.minds import Mind, make_mind
+from mtrepro.world_model.model import ModelLoss
 from mtrepro.world_model.pictures import refuse_other_pictures
-from mtrepro.world_model.policies import Policy
 from mtrepro.world_model.settings import DreamerSettings
 from mtrepro.world_model.state_space import State
-
-
-class Mind(nn.Module):
-    """What is known of a world, and what is done in it: of one task or of several."""
-
-    def __init__(self, model: WorldModel, behaviour: Behaviour) -> None:
-        super().__init__()
-        self.model, self.behaviour = model, behaviour
-
-    def policy(self, state: State) -> Policy:
-        """pi(a | s)."""
-        return self.behaviour.actor.policy(self.behaviour.actor(state.features))
 
 
 class Remembered(NamedTuple):
@@ -79,7 +67,6 @@ class Acting(ABC, Generic[S]):
         self.settings, self.problem, self.device = settings, problem, device
         self.minds = self.build(seed)
         for mind in self.minds:
-            mind.behaviour.begin_slow_critic()
             mind.to(device)
         self.optimisers = self.optimise()
         self.replay = SequenceReplay(
@@ -96,13 +83,18 @@ class Acting(ABC, Generic[S]):
 
     # What a method gives
 
-    @abstractmethod
     def build(self, seed: int) -> list[Mind]:
         """One mind for all tasks, or one for each, initialised."""
+        return [make_mind(self.settings, self.problem, seed)]
 
-    @abstractmethod
     def optimise(self) -> dict[str, Adam]:
         """The optimisers by the names of their groups."""
+        mind, settings = self.minds[0], self.settings
+        return {
+            "world_model": self.adam(mind.model.parameters(), settings.model_rate),
+            "actor": self.adam(mind.behaviour.actor.parameters(), settings.actor_rate),
+            "critic": self.adam(mind.behaviour.critic.parameters(), settings.critic_rate),
+        }
 
     # Acting
 

@@ -3,8 +3,8 @@
     while steps are left:   act, remembering s -> store the frame
                             every so many steps: draw sequences -> world model -> imagine -> actor, critic
 
-A method gives one mind for all tasks or one for each, their optimisers, and what an update learns from. Tasks that
-share a mind are computed together, others one after the other.
+A method says what an update learns from, and may give each task a mind of its own, with the optimisers that move it.
+Tasks that share a mind are computed together, others one after the other.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ class DreamerAgent(Acting[S]):
     def draw(self) -> Sequences:
         """What one update learns from; with a mind for each task, every task's sequences."""
 
-    @abstractmethod
     def descend_models(self, losses: Sequence[ModelLoss]) -> Tensor:
         """Move the world models down their losses, one for each mind; the gradients' mean norm, scalar."""
+        return self.descend("world_model", losses[0].total)
 
     def descend_behaviour(self, mind: int, part: str, loss: Tensor) -> Tensor:
-        """Move the "actor" or "critic" of a mind; the gradient's norm, scalar."""
+        """Move the "actor" or "critic" of a mind down its loss; the gradient's norm, scalar."""
         return self.descend(part, loss)
 
     def learn(self) -> None:
