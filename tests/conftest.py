@@ -48,6 +48,11 @@ SMALL: dict[str, Any] = {
     "attention_heads": 2,
     "feedforward_size": 8,
     "free_nats": 0.0,
+    # Of Meta-Dreamer
+    "support_sequences": 3,
+    "inner_steps": 2,
+    "adaptation_episodes": 1,
+    "adaptation_steps": 2,
 }
 LEARNING: dict[str, Any] = {  # enough to learn the toy benchmark in seconds
     "width": 64,
@@ -85,6 +90,10 @@ LEARNING: dict[str, Any] = {  # enough to learn the toy benchmark in seconds
     "actor_mean_scale": 1.0,
     "model_rate": 5e-3,
     "gradient_limit": 3.0,
+    # Of Meta-Dreamer
+    "support_sequences": 8,
+    "inner_steps": 1,
+    "inner_rate": 1e-3,
 }
 SAME_FILES = ("evaluation.csv", "training.csv", "specification.yaml")  # of two equal runs; the others tell times
 

@@ -45,13 +45,25 @@ def manifest_text(resolved: ResolvedStudy, runs_folder: str) -> str:
         "runs_folder": runs_folder,
         "budget": study.budget,
         "tasks": list(resolved.tasks),
+        **({"held_out": list(resolved.held_out)} if resolved.held_out else {}),
         "benchmark": {"name": study.benchmark.name, **resolved.benchmark},
         "evaluation": {"every": study.evaluation.every, "episodes": resolved.runs[0].specification.evaluation.episodes},
         "arms": arms,
-        "notes": [*_embedding_notes(resolved), *_learner_notes(resolved)],
+        "notes": [*_held_out_notes(resolved), *_embedding_notes(resolved), *_learner_notes(resolved)],
         "published": [compared.as_dict() for compared in resolved.published],
     }
     return json.dumps(content, indent=1) + "\n"
+
+
+def _held_out_notes(resolved: ResolvedStudy) -> list[str]:
+    """Which tasks no arm trained on, and what the metrics of adaptation are; nothing where none is held out."""
+    if not resolved.held_out:
+        return []
+    return [
+        f"Held out of training: {', '.join(resolved.held_out)}; means are over all tasks, and the table of each task "
+        "tells them apart. adapted_*: after every arm took its adaptation steps on each task; model_loss: on episodes "
+        "of random actions, the same for all arms."
+    ]
 
 
 def _embedding_notes(resolved: ResolvedStudy) -> list[str]:

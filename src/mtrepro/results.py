@@ -55,6 +55,9 @@ def _evaluations(trainer: Trainer) -> Iterable[Sequence[Any]]:
             ):
                 yield evaluation.step, task, episode, "return", total
                 yield evaluation.step, task, episode, "success", int(success)
+            for name, values in evaluation.more.items():
+                for episode, value in enumerate(values[index].tolist()):
+                    yield evaluation.step, task, episode, name, value
 
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

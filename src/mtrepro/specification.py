@@ -125,7 +125,8 @@ def load_specification(path: Path) -> Specification:
         raise validation.unknown(f"{where}: method", "method", given.method, method_names(), "docs/methods/")
     settings = resolve_settings(given.method, given.settings, f"{where}: settings")
     family, benchmark = resolve_benchmark(given.benchmark, f"{where}: benchmark")
-    refuse_conflicts(given.method, settings, given.budget, task_names(benchmark), f"{where}: settings")
+    place = f"{where}: settings"
+    refuse_conflicts(given.method, settings, given.budget, task_names(benchmark), place, held_out_names(benchmark))
     resolved = {"family": family, **benchmark.model_dump(mode="json")}
     for key in resolved:
         if given.benchmark.get(key) != resolved[key]:
@@ -171,13 +172,34 @@ def task_names(benchmark: BaseModel) -> tuple[str, ...]:
     return tuple(cast(Any, benchmark).task_names())
 
 
-def refuse_conflicts(method: str, settings: BaseModel, budget: int, tasks: tuple[str, ...], where: str) -> None:
+def held_out_names(benchmark: BaseModel) -> tuple[str, ...]:
+    """The tasks that a benchmark's settings hold out of training; of most families none."""
+    find = getattr(benchmark, "held_out_tasks", None)
+    return tuple(find()) if find else ()
+
+
+def refuse_conflicts(
+    method: str,
+    settings: BaseModel,
+    budget: int,
+    tasks: tuple[str, ...],
+    where: str,
+    held_out: tuple[str, ...] = (),
+) -> None:
     """Refuse what the method itself calls impossible (`Settings.conflicts`); `where` names file and key.
 
-    A conflict of no setting, but of the method with the tasks, has an empty key.
+    A conflict of no setting, but of the method with the tasks, has an empty key. Tasks that are held out of training
+    are for methods that adapt alone (`Settings.adapts`): what another would do on them means nothing.
     """
+    if held_out and not getattr(settings, "adapts", False):
+        raise SpecificationError(
+            f"{where}: {method} cannot adapt to tasks that it never trained on, and the benchmark holds out "
+            f"{', '.join(held_out)}\n  choose a method that adapts, or give the benchmark `held_out: []`\n"
+            f"  see {method_page(method)}"
+        )
+    trained = tuple(task for task in tasks if task not in held_out)
     find = getattr(settings, "conflicts", None)
-    for key, reason in find(budget=budget, tasks=tasks) if find else ():
+    for key, reason in find(budget=budget, tasks=trained) if find else ():
         raise SpecificationError(f"{where}{key and '.'}{key}: {reason}\n  see {method_page(method)}")
 
 

@@ -19,6 +19,7 @@ from mtrepro.specification import (
     Learner,
     Specification,
     Strict,
+    held_out_names,
     method_names,
     refuse_conflicts,
     resolve_benchmark,
@@ -173,6 +174,7 @@ class ResolvedStudy:
     study: Study
     benchmark: dict[str, Any]
     tasks: tuple[str, ...]
+    held_out: tuple[str, ...]  # those of the tasks that no run trains on
     runs: tuple[Run, ...]
     published: tuple[Compared, ...]
 
@@ -215,13 +217,13 @@ def load_study(path: Path) -> ResolvedStudy:
     """
     where = shown(path)
     study = validation.validate(Study, validation.read_yaml(path), where, "docs/study.md")
-    benchmark, tasks, episodes = _resolve_benchmark(study, where)
+    benchmark, tasks, held_out, episodes = _resolve_benchmark(study, where)
     evaluation = Evaluation(every=study.evaluation.every, episodes=study.evaluation.episodes or episodes)
     _refuse_unknown_methods(study, where)
     _refuse_unused_settings(study, where)
     runs: list[Run] = []
     for name, arm in study.arms.items():
-        settings = _resolve_arm(study, name, arm, tasks, where)
+        settings = _resolve_arm(study, name, arm, tasks, held_out, where)
         for seed in study.seeds:
             specification = Specification(
                 schema_version=SCHEMA_VERSION,
@@ -238,9 +240,9 @@ def load_study(path: Path) -> ResolvedStudy:
     _refuse_twins(runs, where)
     arms = {run.arm: run.specification for run in runs}
     published = resolve_comparisons(
-        study.published, study.conditions_differ, study.conditions_alike, arms, len(tasks), where
+        study.published, study.conditions_differ, study.conditions_alike, arms, len(tasks) - len(held_out), where
     )
-    return ResolvedStudy(path, study, benchmark, tasks, tuple(runs), published)
+    return ResolvedStudy(path, study, benchmark, tasks, held_out, tuple(runs), published)
 
 
 def read_method_file(method: str) -> MethodFile:
@@ -259,22 +261,24 @@ def read_benchmark_file(name: str, where: str) -> BenchmarkFile:
     return validation.validate(BenchmarkFile, validation.read_yaml(path), shown(path), "docs/adding-a-benchmark.md")
 
 
-def _resolve_benchmark(study: Study, where: str) -> tuple[dict[str, Any], tuple[str, ...], int]:
+def _resolve_benchmark(study: Study, where: str) -> tuple[dict[str, Any], tuple[str, ...], tuple[str, ...], int]:
     choice = study.benchmark
     file = read_benchmark_file(choice.name, f"{where}: benchmark")
     changed = f"{where}: benchmark.settings" if choice.settings else f"config/benchmarks/{choice.name}.yaml: settings"
     family, settings = resolve_benchmark({"family": file.family, **file.settings, **choice.settings}, changed)
     resolved = {"family": family, **settings.model_dump(mode="json")}
-    return resolved, task_names(settings), int(resolved["evaluation_episodes"])
+    return resolved, task_names(settings), held_out_names(settings), int(resolved["evaluation_episodes"])
 
 
-def _resolve_arm(study: Study, name: str, arm: Arm, tasks: tuple[str, ...], where: str) -> dict[str, Any]:
+def _resolve_arm(
+    study: Study, name: str, arm: Arm, tasks: tuple[str, ...], held_out: tuple[str, ...], where: str
+) -> dict[str, Any]:
     place = validation.join(where, "arms", name)
     known = settings_model(arm.method).model_fields
     shared = {key: value for key, value in study.settings.items() if key in known}
     defaults = read_method_file(arm.method).settings
     settings = resolve_settings(arm.method, {**defaults, **shared, **arm.settings}, f"{place}.settings")
-    refuse_conflicts(arm.method, settings, _budget(study, arm), tasks, f"{place}.settings")
+    refuse_conflicts(arm.method, settings, _budget(study, arm), tasks, f"{place}.settings", held_out)
     return settings.model_dump(mode="json")
 
 

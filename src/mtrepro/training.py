@@ -14,7 +14,6 @@ result. With stale policies the last owed update is computed while the environme
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -23,11 +22,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtrepro.benchmarks import SimulationError
+from mtrepro.benchmarks.held_out import training_part
 from mtrepro.benchmarks.loading import load_benchmark
 from mtrepro.benchmarks.vector import VectorEnvironment, VectorStep
 from mtrepro.engine.execution import execution
 from mtrepro.engine.replay import Transitions
 from mtrepro.episodes import RunningEpisodes
+from mtrepro.evaluating import Evaluation, Evaluator
 from mtrepro.methods import Method, Problem, Together
 from mtrepro.methods._loading import make_method
 
@@ -65,14 +66,6 @@ class Monitor(Protocol):
         ...
 
 
-class Evaluation(NamedTuple):
-    """What the policy earned at one moment."""
-
-    step: int
-    returns: NDArray[np.float64]  # (tasks, episodes), sums of raw rewards
-    success: NDArray[np.bool_]  # (tasks, episodes), true at any time in the episode
-
-
 class TrainingRow(NamedTuple):
     """One line of training.csv; an empty task means all of them."""
 
@@ -99,9 +92,10 @@ class Trainer:
         self.execution = execution(learner.precision, learner.compile, device, say)
         settings = dict(specification.benchmark)
         self.benchmark = load_benchmark(settings.pop("family"), settings, specification.seed, stock)
-        self.tasks = np.arange(len(self.benchmark.tasks))
+        self.trained = training_part(self.benchmark)
+        self.tasks = np.arange(len(self.trained.tasks))
         problem = Problem(
-            tuple(self.benchmark.tasks), self.benchmark.observation_shape, self.benchmark.observation_dtype,
+            tuple(self.trained.tasks), self.benchmark.observation_shape, self.benchmark.observation_dtype,
             self.benchmark.action_size, self.benchmark.action_mask, self.benchmark.horizon, storage, self.execution,
         )  # fmt: skip
         self.method: Method = make_method(
@@ -109,12 +103,11 @@ class Trainer:
         )
         self.workers = workers
         self.training: VectorEnvironment | None = None  # made when the first step is taken
-        self.evaluating: VectorEnvironment | None = None
+        self.evaluating: Evaluator | None = None  # made when it is first asked
         self.beside: ThreadPoolExecutor | None = None  # steps the environments while the method learns
-        self.untouched: Any = None  # the evaluation environments' state before their first episode
         self.step = 0
         self.observation: Any = None  # (tasks, *shape): what to act on next
-        self.episodes = RunningEpisodes(len(self.benchmark.tasks))
+        self.episodes = RunningEpisodes(len(self.tasks))
         self.evaluations: list[Evaluation] = []
         self.rows: list[TrainingRow] = []
         self.diverged: str | None = None
@@ -157,10 +150,10 @@ class Trainer:
             self.diverged = str(error)
 
     def _advance(self, monitor: Monitor) -> None:
-        """One vector step: every task's environment moves once."""
+        """One vector step: the environment of every task that is trained on moves once."""
         if self.training is None:
             monitor.enter("start-up")
-            self.training = VectorEnvironment(self.benchmark, "training", self.workers)
+            self.training = VectorEnvironment(self.trained, "training", self.workers)
             self.observation = self.training.reset()
         monitor.enter("policy")
         actions = self.method.act(self.observation, self.tasks, explore=True)
@@ -215,32 +208,13 @@ class Trainer:
         return self.step >= self.specification.budget or self.step % self.specification.evaluation.every == 0
 
     def _evaluate(self, monitor: Monitor) -> Evaluation:
-        """Measure the policy without noise: a function of the policy alone, whenever and however often it is asked."""
+        """Measure the policy as it is now, in environments that training never sees."""
         if self.evaluating is None:
             monitor.enter("start-up")
-            self.evaluating = VectorEnvironment(self.benchmark, "evaluation", self.workers, autoreset=False)
-            self.untouched = self.evaluating.state()
+            its = self.specification
+            self.evaluating = Evaluator(self.benchmark, self.method, its.seed, its.evaluation.episodes, self.workers)
         monitor.enter("evaluation")
-        self.evaluating.load_state(self.untouched)
-        episodes = self.specification.evaluation.episodes
-        returns = np.zeros((len(self.tasks), episodes))
-        success = np.zeros((len(self.tasks), episodes), np.bool_)
-        for episode in range(episodes):
-            observation = self.evaluating.reset(episode)
-            running, memory = np.ones(len(self.tasks), np.bool_), dict[str, Any]()
-            for moment in itertools.count(episode * self.benchmark.horizon):
-                actions = self.method.act(observation, self.tasks, explore=False, moment=moment, memory=memory)
-                # A broken policy stands still here. That the run has diverged is training's to find: else it would
-                # depend on when it is evaluated.
-                moved = self.evaluating.step(np.nan_to_num(actions))
-                returns[:, episode] += np.where(running, moved.raw_reward, 0.0)
-                success[:, episode] |= running & moved.success
-                running &= ~(moved.terminated | moved.truncated)
-                observation = moved.observation
-                monitor.beat_within_evaluation()
-                if not running.any():
-                    break
-        return Evaluation(self.step, returns, success)
+        return self.evaluating.evaluate(self.step, monitor.beat_within_evaluation)
 
     def latest_success(self) -> float | None:
         """Mean success over tasks and episodes of the last evaluation, for the progress line."""
@@ -254,7 +228,7 @@ class Trainer:
             "method": self.method.state(),
             "training": self.training.state() if self.training else None,
             "episodes": self.episodes.state(),
-            "evaluations": [{"step": e.step, "returns": e.returns, "success": e.success} for e in self.evaluations],
+            "evaluations": [evaluation._asdict() for evaluation in self.evaluations],
             "rows": [tuple(row) for row in self.rows],
             "diverged": self.diverged,
             "execution": self.execution.state(),
@@ -266,10 +240,10 @@ class Trainer:
         self.method.load_state(state["method"])
         self.execution.load_state(state["execution"])
         if state["training"] is not None:
-            self.training = VectorEnvironment(self.benchmark, "training", self.workers)
+            self.training = VectorEnvironment(self.trained, "training", self.workers)
             self.training.load_state(state["training"])
         self.episodes.load_state(state["episodes"])
-        self.evaluations = [Evaluation(e["step"], e["returns"], e["success"]) for e in state["evaluations"]]
+        self.evaluations = [Evaluation(**evaluation) for evaluation in state["evaluations"]]
         self.rows = [TrainingRow(*row) for row in state["rows"]]
 
     def close(self) -> None:

@@ -63,7 +63,7 @@ class Course:
         specification = specification.model_copy(update={"settings": specification.settings | changed})
         self.trainer = Trainer(specification, torch.device("cpu"), workers)
         none = np.zeros((len(self.trainer.tasks), 1))
-        self.trainer.evaluations.append(Evaluation(0, none, none.astype(np.bool_)))  # so that none is due at step 0
+        self.trainer.evaluations.append(Evaluation(0, none, none.astype(np.bool_), {}))  # so that none is due at step 0
         self._advance(1)
         self.watches = self._attach_watches()
         self._advance(effort.random_steps - 1 + _WARM)

@@ -146,12 +146,15 @@ def _summary(study: StudyRuns, arm: ArmCurves, metric: str) -> Iterator[Row]:
                 "run_low": float(run_low[at]),
                 "run_high": float(run_high[at]),
                 "step": point.step,
-                "transitions": point.step * len(study.manifest.tasks),
+                "transitions": point.step * study.manifest.moved,
             }
 
 
 def _per_task(study: StudyRuns, arm: ArmCurves, metric: str) -> Iterator[Row]:
-    tasks, names = study.manifest.tasks, ("mean", "iqm")
+    names, held_out = ("mean", "iqm"), study.manifest.held_out
+    groups = {task: [index] for index, task in enumerate(study.manifest.tasks)}
+    if held_out:
+        groups[study_note.HELD_OUT] = [index for task, (index,) in groups.items() if task in held_out]
     common = {
         **_head(arm, metric),
         "seeds_present": arm.seeds_present,
@@ -160,23 +163,35 @@ def _per_task(study: StudyRuns, arm: ArmCurves, metric: str) -> Iterator[Row]:
     if not arm.steps:
         yield from (
             common | _hole() | {"task": task, "column": column, "statistic": name}
-            for task in tasks
+            for task in groups
             for column in COLUMNS
             for name in names
         )
         return
     points = _points(arm, metric)
-    scores = _task_first(np.stack([point.scores for point in points]))
+    scores = np.stack([point.scores for point in points])
     several = functools.partial(statistics.estimate, names=names)
-    value = several(scores)
-    stream = statistics.random_stream(arm.arm.expected.arm, metric, "per task")
-    low, high = statistics.bootstrap_interval(scores, several, stream)
-    for task_index, task in enumerate(tasks):
+    estimates = _of_each_task(scores, several, statistics.random_stream(arm.arm.expected.arm, metric, "per task"))
+    if held_out:
+        stream = statistics.random_stream(arm.arm.expected.arm, metric, study_note.HELD_OUT)
+        estimates.append(_estimate(scores[..., groups[study_note.HELD_OUT]], several, stream))
+    for task, (value, low, high) in zip(groups, estimates, strict=True):
         for index, point in enumerate(points):
             for row, name in enumerate(names):
-                at = (row, task_index, index)
+                at = (row, index)
                 place = {"task": task, "column": point.column, "statistic": name, "step": point.step}
                 yield common | place | _interval(value[at], low[at], high[at])
+
+
+def _of_each_task(scores: Array, several: Any, stream: np.random.Generator) -> list[tuple[Array, Array, Array]]:
+    """Value, low and high of each task by itself, each (statistics, points)."""
+    value, low, high = _estimate(_task_first(scores), several, stream)
+    return [(value[:, task], low[:, task], high[:, task]) for task in range(scores.shape[-1])]
+
+
+def _estimate(scores: Array, several: Any, stream: np.random.Generator) -> tuple[Array, Array, Array]:
+    """Value, low and high of scores (..., seeds, tasks), each (statistics, ...)."""
+    return several(scores), *statistics.bootstrap_interval(scores, several, stream)
 
 
 def _curves(study: StudyRuns, arm: ArmCurves, metric: str) -> Iterator[Row]:
@@ -197,7 +212,7 @@ def _band(
     low, high = statistics.bootstrap_interval(scores, several, stream, resamples=statistics.CURVE_RESAMPLES)
     for row, name in enumerate(names):
         for index, step in enumerate(arm.steps):
-            place = {"task": task, "step": step, "transitions": step * len(study.manifest.tasks), "statistic": name}
+            place = {"task": task, "step": step, "transitions": step * study.manifest.moved, "statistic": name}
             at = (row, index)
             yield common | place | _interval(value[at], low[at], high[at])
 

@@ -276,4 +276,4 @@ def _tasks(note: StudyNote) -> str:
 
 
 def _step_label(note: StudyNote) -> str:
-    return "vector steps" if len(note.tasks) == 1 else f"vector steps (one step is {len(note.tasks)} transitions)"
+    return "vector steps" if note.moved == 1 else f"vector steps (one step is {note.moved} transitions)"

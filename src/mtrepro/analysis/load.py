@@ -100,10 +100,16 @@ class Manifest(Record):
     note: str = ""
     benchmark: dict[str, Any]
     tasks: list[str]
+    held_out: list[str] = []  # those of the tasks that no run trains on; most manifests have none
     evaluation: ExpectedEvaluation
     arms: list[ExpectedArm]
     notes: list[str] = []  # what tables say beside the study's own note; manifests of 0.1 have neither of these
     published: list[Comparison] = []
+
+    @property
+    def moved(self) -> int:
+        """How many tasks a vector step of training moves."""
+        return len(self.tasks) - len(self.held_out)
 
 
 class RunRecord(Record):

@@ -16,6 +16,7 @@ from mtrepro.paths import shown
 from mtrepro.validation import validate
 
 FILE = "study.json"
+HELD_OUT = "mean of those held out"  # in the place of a task: no task is called so, a name has no spaces
 
 
 class ArmNote(BaseModel):
@@ -57,6 +58,12 @@ class StudyNote(BaseModel):
     metrics: list[str]
     arms: list[ArmNote]
     notes: list[str]
+    held_out: list[str] = []  # those of the tasks that no arm trains on
+
+    @property
+    def moved(self) -> int:
+        """How many tasks a vector step of training moves."""
+        return len(self.tasks) - len(self.held_out)
 
     @property
     def learners(self) -> list[ArmNote]:
@@ -85,8 +92,9 @@ def write_note(path: Path, study: StudyRuns, curves: list[ArmCurves]) -> None:
             *manifest.notes,
             *(line for each in curves for line in _notes(each)),
         ],
+        held_out=manifest.held_out,
     )
-    write_json(path, note.model_dump(mode="json"))
+    write_json(path, note.model_dump(mode="json", exclude_defaults=True))
 
 
 def read_note(tables: Path) -> StudyNote:

@@ -9,7 +9,7 @@ from pathlib import Path
 from mtrepro.analysis.files import read_rows
 from mtrepro.analysis.published_table import write_published
 from mtrepro.analysis.rendering import HOLE, Table, latex, markdown, plain, show
-from mtrepro.analysis.study_note import ArmNote, StudyNote, read_note
+from mtrepro.analysis.study_note import HELD_OUT, ArmNote, StudyNote, read_note
 from mtrepro.engine.files import write_atomically
 
 INTERVALS = (
@@ -68,7 +68,7 @@ def columns_of(metrics: Sequence[str]) -> list[Column]:
         Column("Worst task", leading, "final", "worst_task", brief=True),
         Column("Best", leading, "best_of_mean_curve", "mean", brief=True),
         Column("AUC", leading, "area_under_curve", "mean", brief=True),
-        *(Column(f"{other.capitalize()}, mean", other, "final", "mean") for other in others),
+        *(Column(f"{other.capitalize().replace('_', ' ')}, mean", other, "final", "mean") for other in others),
     ]
 
 
@@ -106,7 +106,8 @@ def _per_task_table(tables: Path, note: StudyNote, metric: str) -> Table:
         tuple(row[key] for key in keys): show(row["metric"], row["value"], row["low"], row["high"]) for row in rows
     }
     body = [
-        [task, *(cells.get((arm.arm, task, metric, "final", "mean"), HOLE) for arm in note.arms)] for task in note.tasks
+        [task, *(cells.get((arm.arm, task, metric, "final", "mean"), HOLE) for arm in note.arms)]
+        for task in (*note.tasks, *([HELD_OUT] if note.held_out else []))
     ]
     head = ["Task", *(arm.label if arm.whole else f"{arm.label}, {arm.seeds}" for arm in note.arms)]
     explained = f"Mean over seeds at the last evaluation. {INTERVALS}"
@@ -115,10 +116,10 @@ def _per_task_table(tables: Path, note: StudyNote, metric: str) -> Table:
 
 
 def _footnotes(note: StudyNote, explained: str) -> list[str]:
-    count = len(note.tasks)
-    steps = f"Steps are vector steps: each moves all {count} tasks once, so transitions are {count} times as many."
+    count, which = note.moved, "all" if not note.held_out else "the"
+    steps = f"Steps are vector steps: each moves {which} {count} tasks once, so transitions are {count} times as many."
     return [note.protocol, explained, *([steps] if "IQM" in explained else []), *note.notes]
 
 
 def _steps(arm: ArmNote, note: StudyNote, brief: bool) -> str:
-    return f"{arm.budget:,}" if brief or not arm.budget else f"{arm.budget:,} ({arm.budget * len(note.tasks):,})"
+    return f"{arm.budget:,}" if brief or not arm.budget else f"{arm.budget:,} ({arm.budget * note.moved:,})"

@@ -6,7 +6,9 @@ A family is a module `benchmarks/<family>.py` with
 - `Settings`: a frozen pydantic model, every field described, which rejects impossible combinations and fills in what a
   protocol implies; it has `task_names()` and `evaluation_episodes`, which planning reads without making a benchmark;
 - `Benchmark(settings, seed)`: see the protocol below. Where steps of its tasks cost unlike time it may have `costs`,
-  one number for each task, by which they are shared out to worker processes.
+  one number for each task, by which they are shared out to worker processes. Where tasks are held out of training it
+  has `held_out`, a tuple of their names, which are the last of `tasks`; `Settings` then has `held_out_tasks()`, which
+  gives the same.
 
 Importing a family is cheap: simulators are imported when the first environment is made, so that planning is quick.
 No list of families is kept: `config/benchmarks/<name>.yaml` names the family.

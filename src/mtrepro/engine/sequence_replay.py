@@ -9,6 +9,8 @@ frames; the first has no action and no reward, both zero.
 
 from __future__ import annotations
 
+import bisect
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -69,6 +71,7 @@ class SequenceReplay:
         )
         self.frames = [(storage or Memory()).records(f"task-{task}", self.kind, self.capacity) for task in range(tasks)]
         self.starting = np.ones(tasks, np.bool_)  # where the next transition is an episode's first
+        self.begins: list[list[int]] = [[] for _ in range(tasks)]  # the first frame of each episode that is still there
 
     def add(self, transitions: Transitions) -> None:
         """Store one vector step: one frame of each task, two where an episode begins."""
@@ -76,12 +79,15 @@ class SequenceReplay:
             if self.starting[task]:
                 first = np.zeros((), self.kind)
                 first["observation"], first["is_first"] = transitions.observation[task], True
+                self.begins[task].append(frames.count)
                 frames.append(first)
             frame = np.zeros((), self.kind)
             frame["observation"] = transitions.next_observation[task]
             frame["action"], frame["reward"] = transitions.action[task], transitions.reward[task]
             frame["terminated"] = transitions.terminated[task]
             frames.append(frame)
+            if self.begins[task] and self.begins[task][0] < frames.count - self.capacity:
+                self.begins[task].pop(0)
         self.starting = transitions.terminated | transitions.truncated
 
     def draw(self, batch: int, length: int) -> Sequences:
@@ -102,6 +108,35 @@ class SequenceReplay:
         self._refuse_too_few(length)
         return self._drawn(np.repeat(np.arange(len(self.frames)), windows), length)
 
+    def draw_apart(self, task: int, batches: Sequence[int], length: int) -> list[Sequences]:
+        """Two draws from one task that share no episode, or, while it has too few, no frame.
+
+        The task's frames are cut in two, where an episode begins if one begins far enough from both ends; chance says
+        where, and which draw is from which part. Within a part each window is drawn alike.
+
+        Args:
+            batches: windows of the first draw and of the second.
+
+        Raises:
+            ValueError: there are fewer frames than two windows have.
+        """
+        frames = self.frames[task]
+        oldest = max(0, frames.count - self.capacity)
+        first, last = oldest + length, frames.count - length  # a cut from here to there leaves a window on both sides
+        if first > last:
+            raise ValueError(f"two windows of {length} frames cannot be drawn from {frames.count - oldest}")
+        begins = self.begins[task]
+        begins = begins[bisect.bisect_left(begins, first) : bisect.bisect_right(begins, last)]
+        chance = int(self.generator.integers(len(begins) or last - first + 1))
+        cut = begins[chance] if begins else first + chance
+        parts = [(oldest, cut), (cut, frames.count)]
+        if self.generator.integers(2):
+            parts.reverse()
+        return [
+            self._together(np.full(batch, task), [self._within(task, *part, length) for _ in range(batch)])
+            for batch, part in zip(batches, parts, strict=True)
+        ]
+
     def _refuse_too_few(self, length: int) -> None:
         fewest = min(min(frames.count, self.capacity) for frames in self.frames)
         if fewest < length:
@@ -109,7 +144,10 @@ class SequenceReplay:
 
     def _drawn(self, tasks: NDArray[np.int64], length: int) -> Sequences:
         """A window of each of these tasks."""
-        windows = [self._window(int(task), length) for task in tasks]
+        return self._together(tasks, [self._window(int(task), length) for task in tasks])
+
+    def _together(self, tasks: NDArray[np.int64], windows: Sequence[Rows]) -> Sequences:
+        """Windows side by side; `tasks` says whose each is."""
 
         def stacked(name: str) -> Tensor:
             return torch.from_numpy(np.stack([window[name] for window in windows], axis=1)).to(self.device)
@@ -122,14 +160,19 @@ class SequenceReplay:
     def _window(self, task: int, length: int) -> Rows:
         frames = self.frames[task]
         oldest = max(0, frames.count - self.capacity)
-        start = int(self.generator.integers(oldest, frames.count - length + 1))
-        return frames.read(start, start + length)
+        return self._within(task, oldest, frames.count, length)
+
+    def _within(self, task: int, start: int, stop: int, length: int) -> Rows:
+        """A window of the frames `start` to `stop` - 1, each alike."""
+        begin = int(self.generator.integers(start, stop - length + 1))
+        return self.frames[task].read(begin, begin + length)
 
     def state(self) -> dict[str, Any]:
         """Where it stands; the frames themselves only where the machine's memory keeps them."""
         return {
             "frames": [frames.state() for frames in self.frames],
             "starting": self.starting.copy(),
+            "begins": [list(begins) for begins in self.begins],
             "generator": streams.generator_state(self.generator),
         }
 
@@ -139,4 +182,5 @@ class SequenceReplay:
             frames.load_state(saved)
         starting: NDArray[np.bool_] = state["starting"]
         self.starting = starting.copy()
+        self.begins = [list(begins) for begins in state["begins"]]
         streams.load_generator_state(self.generator, state["generator"])

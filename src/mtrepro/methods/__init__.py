@@ -9,10 +9,14 @@ A method is a module `methods/<name>.py` with
 - a class named as the file (`mt_sac` -> `MtSac`) that follows the protocol `Method` below. It may have a class method
   `together(methods)`, which takes several of its own, equal but for their seeds, and gives a `Together` that does their
   updates at once with the bits that each has alone, or None where it cannot: then they learn one after the other.
+
+A method that can adapt to tasks that it never trained on says so by `adapts: ClassVar[bool] = True` in its settings and
+follows the protocol `Adaptive`, too; a benchmark that holds out tasks is for such methods alone.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
@@ -35,7 +39,8 @@ class Problem(NamedTuple):
     observation_shape: tuple[int, ...]
     observation_dtype: np.dtype[Any]
     action_size: int
-    action_mask: NDArray[np.bool_]  # (tasks, action_size): False where a task has no such action
+    # (tasks, action_size): False where a task has no such action; rows of held-out tasks stand behind those of `tasks`
+    action_mask: NDArray[np.bool_]
     horizon: int
     storage: Storage | None = None  # None: the machine's memory, and so every checkpoint
     execution: Execution | None = None  # how updates are computed; None: in fp32, one operation after the other
@@ -110,4 +115,41 @@ class Method(Protocol):
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Continue from `state`, bit for bit."""
+        ...
+
+
+class Episode(NamedTuple):
+    """A whole episode of one task: T actions and T + 1 observations."""
+
+    observation: Array  # (T + 1, *observation_shape): before the first action, and what followed each
+    action: NDArray[np.float32]  # (T, action_size)
+    reward: NDArray[np.float32]  # (T,): as the learner sees it
+    terminated: bool  # the last action ended the task
+
+
+class Adapted(Protocol):
+    """What a method has become for each task after it saw some episodes; the method itself is as before."""
+
+    def act(
+        self, observation: Array, task: Array, explore: bool, moment: int = 0, memory: dict[str, Any] | None = None
+    ) -> NDArray[np.float32]:
+        """`Method.act` without `explore`."""
+        ...
+
+    def judge(self, task: int, episode: Episode) -> dict[str, float]:
+        """Metrics of an episode that it did not adapt to, by name; the same names for every task and episode."""
+        ...
+
+
+class Adaptive(Method, Protocol):
+    """A method that adapts to tasks, trained on or held out, in an evaluation; held-out tasks come after the others."""
+
+    adaptation_episodes: int  # how many episodes of a task it adapts to
+
+    def gather(self, observation: Array, task: Array, moment: int, memory: dict[str, Any]) -> NDArray[np.float32]:
+        """Actions that gather the episodes to adapt to. No state changes: `moment` keys the noise, as in `act`."""
+        ...
+
+    def adapt(self, episodes: Sequence[Sequence[Episode]]) -> Adapted:
+        """Adapt to every task alone, given its episodes, (tasks, adaptation_episodes). No state changes."""
         ...

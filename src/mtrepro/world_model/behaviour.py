@@ -10,6 +10,7 @@ sum begins with moment 1, as in both published codes.
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -56,15 +57,25 @@ class Behaviour(nn.Module):
         for slow, fast in zip(self.slow_critic.parameters(), self.critic.parameters(), strict=True):
             slow.lerp_(fast, self.settings.slow_critic_share)
 
-    def judge(self, model: WorldModel, imagined: Imagined, alive: Tensor, mask: Tensor) -> Judged:
+    def judge(
+        self,
+        model: WorldModel,
+        imagined: Imagined,
+        alive: Tensor,
+        mask: Tensor,
+        bonus: Callable[[Tensor], Tensor] | None = None,
+    ) -> Judged:
         """The actor's loss, and what the critic is to learn.
 
         Args:
             alive: (N,) 0.0 where the task had ended at the start: what follows does not count.
             mask: (actions,) or (N, actions), 0.0 where the task has no such action.
+            bonus: (..., features) -> (...), a reward beside the model's.
         """
         settings, s = self.settings, imagined.features
         r, v, gamma = model.rewards(s[:-1]), self._values(s), model.discounts(s[:-1])
+        if bonus is not None:
+            r = r + bonus(s[:-1])
         gamma = torch.cat([settings.discount * alive.unsqueeze(0), gamma[1:]])  # at the start it is known
         returns = lambda_returns(r, v, gamma, settings.return_lambda)
         w = weights(gamma[1:], alive)  # moments 1 to H - 1
