@@ -120,7 +120,7 @@ class DreamerAgent(ABC, Generic[S]):
         memory = {} if memory is None else memory
         remembered = self.remembered.rows(tasks) if explore else memory.get("remembered") or self._nothing(tasks)
         following = self._nothing(tasks)
-        for mind, rows in self._by_mind(task):
+        for mind, rows in self._by_mind(tasks):
             step = self._step(mind, remembered.rows(rows), seen[rows], tasks[rows], explore)
             following.put(rows, step)
         if explore:
@@ -169,7 +169,7 @@ class DreamerAgent(ABC, Generic[S]):
     def learn(self) -> None:
         """One update: world models on sequences, then actors and critics on what is imagined from their states."""
         batch = self.draw()
-        shares = [batch.columns(columns) for _, columns in self._by_mind(batch.task.cpu().numpy())]
+        shares = [batch.columns(columns) for _, columns in self._by_mind(batch.task)]
         losses = [
             mind.model.loss(share, mind.model.dynamics.latents.noise(*share.reward.shape, generator=self.noise))
             for mind, share in zip(self.minds, shares, strict=True)
@@ -214,14 +214,14 @@ class DreamerAgent(ABC, Generic[S]):
         """An optimiser as the settings say."""
         return Adam(parameters, rate, epsilon=self.settings.adam_epsilon)
 
-    def _by_mind(self, task: Array) -> Iterator[tuple[Mind, Any]]:
+    def _by_mind(self, task: Tensor) -> Iterator[tuple[Mind, Any]]:
         """Each mind with its rows of some tasks, (rows,); those that have none are left out."""
         if len(self.minds) == 1:
             yield self.minds[0], slice(None)
             return
         for index, mind in enumerate(self.minds):
-            if len(rows := np.flatnonzero(task == index)):
-                yield mind, torch.from_numpy(rows).to(self.device)
+            if len(rows := (task == index).nonzero().squeeze(1)):
+                yield mind, rows
 
     def _nothing(self, tasks: Tensor) -> Remembered:
         """What is remembered where episodes of some tasks begin."""
