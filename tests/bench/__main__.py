@@ -6,7 +6,18 @@ import argparse
 from pathlib import Path
 
 from mtrepro.paths import root, shown
-from tests.bench import checkpoint, dreamer, environments, family, identity, keeping, seeds, training, update
+from tests.bench import (
+    checkpoint,
+    dreamer,
+    environments,
+    family,
+    identity,
+    imagination,
+    keeping,
+    seeds,
+    training,
+    update,
+)
 from tests.bench.measuring import FULL, QUICK, record, write
 from tests.bench.showing import document, show
 
@@ -18,6 +29,7 @@ TOPICS = {
     "family": family.measure,
     "seeds": seeds.measure,
     "dreamer": dreamer.measure,
+    "imagination": imagination.measure,
     "training": training.measure,
     "keeping": keeping.measure,
     "checkpoint": checkpoint.measure,

@@ -47,7 +47,7 @@ RUNS = {
     "metaworld-plus-mt50-v1": 50,
     "metaworld-plus-mt50-v2": 50,
 }
-DEMOS = [CONFIG / f"{name}.yaml" for name in ("demo-all", "demo-pixels", "demo-meta")]  # what `make demo-all` runs
+DEMOS = [CONFIG / f"demo-{part}.yaml" for part in ("all", "pixels", "pixel-tasks", "meta")]  # what `make demo-all` runs
 FILES = [CONFIG / "demo.yaml", *DEMOS, *sorted((CONFIG / "studies").glob("*.yaml"))]
 
 

@@ -62,7 +62,7 @@ class DreamerAgent(Acting[S]):
     def _draws(self) -> tuple[Draw, ...]:
         """For each mind its sequences and all the noise of an update: all that it takes from random streams."""
         batch = self.draw()
-        shares = [batch.columns(columns) for _, columns in self._by_mind(batch.task.cpu().numpy())]
+        shares = [batch.columns(columns) for _, columns in self._by_mind(batch.task)]
         minds = [(mind, share) for mind, share in zip(self.minds, shares, strict=True)]
         latent = [mind.model.dynamics.latents.noise(*share.reward.shape, generator=self.noise) for mind, share in minds]
         imagined = [self.noise_of_imagination(mind, share.reward.numel()) for mind, share in minds]
