@@ -21,7 +21,7 @@ def print_plan(path: Path) -> None:
     for run in resolved.runs:
         budget = run.specification.budget
         finished = (root() / resolved.results / run.name / "run.json").exists()
-        transitions = budget * len(resolved.tasks)
+        transitions = budget * len(run.tasks)
         state = "finished" if finished else "to train"
         table.add_row(run.arm, str(run.seed), run.name, f"{budget:,}", f"{transitions:,}", state)
     Console(width=140).print(table)

@@ -11,7 +11,6 @@ import os
 import shutil
 import socket
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,9 @@ from mtrepro.engine.lease import Lease
 from mtrepro.engine.processes import ancestors
 from mtrepro.engine.record_files import Files
 from mtrepro.engine.signals import StopRequest
-from mtrepro.errors import MtreproError, OutputError, StateError, WorkerError
+from mtrepro.errors import OutputError, StateError, WorkerError
+from mtrepro.lineage import WEIGHTS, state_digest, weights_digest
+from mtrepro.options import Options, device, is_stock, keeps_weights
 from mtrepro.paths import STATES_OF_CODE, checkpoint_folder, shown, state_folder
 from mtrepro.results import write_results
 from mtrepro.room import need_room
@@ -34,25 +35,13 @@ from mtrepro.source import run_source
 from mtrepro.specification import Specification, load_specification
 from mtrepro.terminal import Reporter
 from mtrepro.training import Stopped, Trainer
+from mtrepro.weights import Sources, digest_of, packed, read_sources
+
+__all__ = ["Options", "train"]
 
 STATE_FORMAT = 1  # of the checkpoint; a change of what a trainer's state holds raises it
 ANCESTORS = 2  # a shell and the Snakemake that started it
 COST_SHARE = 0.04  # of the time that checkpoints may take at most
-
-
-@dataclass(frozen=True)
-class Options:
-    """How a run is carried out; nothing here changes its results, save what belongs to the machine."""
-
-    threads: int = 1
-    workers: int = 0
-    device: str = "auto"
-    checkpoint_seconds: float = 60.0
-    log: Path | None = None
-    label: str | None = None  # what progress lines call the run; the run's name if None
-    wait: bool = False  # where another process holds the run, wait until it is over instead of leaving
-    other_machine: bool = False  # resume with other threads, processor or device; marked as not bit-exact
-    simulator: str = "fast"  # or "stock": the simulators' own environments; the same bits
 
 
 def train(path: Path, options: Options, stop: StopRequest) -> int:
@@ -101,9 +90,12 @@ class _Running:
         self.reporter, self.lease, self.stop = reporter, lease, stop
         self.source = run_source(specification.method, specification.benchmark["family"])
         self.state_folder = state
-        self.checkpoints = checkpoint_folder(state, self.source.digest())
-        self.device = _device(options.device)
-        self.stock = _is_stock(options.simulator)
+        made_by = state_digest(self.source.digest(), folder.parent, specification.sources)
+        self.checkpoints = checkpoint_folder(state, made_by)
+        self.device = device(options.device)
+        self.stock = is_stock(options.simulator)
+        self.keeps_weights = keeps_weights(options.keep, specification.method)
+        self.sources = Sources({}, {})  # read when the run begins
         self.started_by = started_by
         self.provenance = provenance.collect()  # now: what is committed while a run trains did not make it
         torch.set_num_threads(options.threads)
@@ -121,8 +113,11 @@ class _Running:
             self._drop_checkpoints()
             self.reporter.say(f"already done; results in {shown(self.folder)}")
             return 0
+        self.sources = read_sources(self.folder.parent, self.specification)
         frames = Files(self.checkpoints / "frames")
-        trainer = self.trainer = Trainer(self.specification, self.device, self.options.workers, self.stock, frames)
+        trainer = self.trainer = Trainer(
+            self.specification, self.device, self.options.workers, self.stock, frames, self.sources.weights
+        )
         try:
             trainer.benchmark.check()
             self._resume(trainer)
@@ -152,6 +147,8 @@ class _Running:
             (self.state_folder / "progress.json").unlink(missing_ok=True)
 
     def _already_done(self) -> bool:
+        if self.keeps_weights and weights_digest(self.folder) is None:
+            return False
         return is_finished(self.folder, self.specification.digest(), self.source.digest())
 
     # The monitor
@@ -240,10 +237,9 @@ class _Running:
         """Where only state of other code is there, say so: it is never resumed."""
         for other in sorted(self.state_folder.glob(STATES_OF_CODE)):
             if other != self.checkpoints and (state := checkpoint.load(other, self.reporter.say)):
-                changed = ", ".join(self.source.differences(state["source"])) or "unknown"
-                self.reporter.say(
-                    f"the code changed since step {state['trainer']['step']} was saved ({changed}): starting afresh"
-                )
+                changed = ", ".join(self.source.differences(state["source"]))
+                what = f"the code changed ({changed})" if changed else "what it learns from was trained again"
+                self.reporter.say(f"{what} since step {state['trainer']['step']} was saved: starting afresh")
 
     def _account(self, step: int, now: float) -> None:
         """Add the time since the last look to the run's clock, which outlives this process."""
@@ -267,7 +263,12 @@ class _Running:
             "provenance": self.provenance,
         }
         (self.folder / "run.json").unlink(missing_ok=True)  # of older code: it must not vouch for newer numbers
-        write_results(self.folder, self.specification, trainer, record, self.history["timing"])
+        kept = {WEIGHTS: packed(trainer)} if self.keeps_weights else {}
+        if kept:
+            record["weights"] = digest_of(kept[WEIGHTS])
+        if self.sources.record:
+            record["sources"] = self.sources.record
+        write_results(self.folder, self.specification, trainer, record, self.history["timing"], kept)
         if self.started_by == ancestors(ANCESTORS):
             self._drop_checkpoints()
         elif not trainer.diverged:  # who waited is gone; a new Snakemake would delete the results and ask again
@@ -275,17 +276,3 @@ class _Running:
                 self._save(trainer)
         outcome = f"diverged at step {trainer.step}: {trainer.diverged}" if trainer.diverged else "done"
         self.reporter.say(f"{outcome}; results in {shown(self.folder)}")
-
-
-def _is_stock(simulator: str) -> bool:
-    if simulator not in ("fast", "stock"):
-        raise MtreproError(f"--simulator {simulator}: unknown simulator\n  known: fast, stock")
-    return simulator == "stock"
-
-
-def _device(name: str) -> torch.device:
-    if name not in ("auto", "cpu", "cuda"):
-        raise MtreproError(f"--device {name}: unknown device\n  known: auto, cpu, cuda")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise MtreproError("--device cuda: torch finds no GPU here; see that the driver works, or use --device cpu")
-    return torch.device("cuda" if name == "auto" and torch.cuda.is_available() else name.replace("auto", "cpu"))

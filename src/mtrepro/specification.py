@@ -10,6 +10,7 @@ import ast
 import functools
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -20,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from mtrepro import validation
 from mtrepro.benchmarks.loading import load_family
 from mtrepro.errors import SpecificationError
-from mtrepro.paths import PACKAGE, shown
+from mtrepro.paths import NAME, PACKAGE, shown
 
 SCHEMA_VERSION: Literal[1] = 1
 
@@ -38,6 +39,13 @@ class Evaluation(Strict):
     episodes: int = Field(gt=0, description="episodes of each task at each evaluation")
 
 
+class SourceRun(Strict):
+    """A run that another one learns from: what it is, not where it lies."""
+
+    run: str = Field(pattern=rf"^{NAME}$", description="its name, which is also that of its folder beside this run's")
+    digest: str = Field(pattern=r"^[0-9a-f]{64}$", description="digest of its specification")
+
+
 class Specification(Strict):
     """Everything that decides a run's result."""
 
@@ -49,10 +57,13 @@ class Specification(Strict):
     budget: int = Field(ge=0, description="vector steps of training; transitions = steps x tasks")
     evaluation: Evaluation
     metrics_every: int = Field(gt=0, description="vector steps between the rows of training.csv")
+    sources: dict[str, SourceRun] = Field(
+        {}, description="the runs that this one learns from, by what they are to it; absent where there is none"
+    )
 
     def digest(self) -> str:
         """SHA-256 of the canonical JSON form: equal for equal specifications, whatever the file's layout."""
-        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        canonical = json.dumps(self._content(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
     def run_name(self) -> str:
@@ -62,7 +73,12 @@ class Specification(Strict):
     def to_yaml(self) -> str:
         """The text of specification.yaml."""
         head = f"# The resolved specification of run {self.run_name()}, digest {self.digest()}.\n"
-        return head + yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, width=120)
+        return head + yaml.safe_dump(self._content(), sort_keys=False, width=120)
+
+    def _content(self) -> dict[str, Any]:
+        """Without empty sources: most runs have none, and are called what they were called before there were any."""
+        content = self.model_dump(mode="json")
+        return content if self.sources else {key: value for key, value in content.items() if key != "sources"}
 
 
 def load_specification(path: Path) -> Specification:
@@ -78,6 +94,7 @@ def load_specification(path: Path) -> Specification:
     settings = resolve_settings(given.method, given.settings, f"{where}: settings")
     family, benchmark = resolve_benchmark(given.benchmark, f"{where}: benchmark")
     refuse_conflicts(given.method, settings, given.budget, task_names(benchmark), f"{where}: settings")
+    refuse_sources(given.method, settings, dict.fromkeys(given.sources), where)
     resolved = {"family": family, **benchmark.model_dump(mode="json")}
     for key in resolved:
         if given.benchmark.get(key) != resolved[key]:
@@ -101,6 +118,29 @@ def refuse_conflicts(method: str, settings: BaseModel, budget: int, tasks: tuple
     find = getattr(settings, "conflicts", None)
     for key, reason in find(budget=budget, tasks=tasks) if find else ():
         raise SpecificationError(f"{where}{key and '.'}{key}: {reason}\n  see {method_page(method)}")
+
+
+def refuse_sources(
+    method: str, settings: BaseModel, sources: Mapping[str, Mapping[str, Any] | None], where: str
+) -> None:
+    """Refuse sources that the method cannot learn from (`Settings.source_conflicts`).
+
+    Args:
+        sources: the settings of each source run by what it is to this run; None where they are not known here.
+        where: the file, and the key under which the run's own keys stand.
+
+    Raises:
+        SpecificationError: names the source, or the setting in which the two differ.
+    """
+    find = getattr(settings, "source_conflicts", None)
+    found = find(sources) if find else (("sources", f"{method} learns from no other run"),) if sources else ()
+    for key, reason in found:
+        raise SpecificationError(f"{validation.join(where, key)}: {reason}\n  see {method_page(method)}")
+
+
+def leaves_weights(method: str) -> bool:
+    """Whether other runs can learn from a run of this method: it says so by `LEAVES_WEIGHTS` in its settings."""
+    return bool(getattr(settings_model(method), "LEAVES_WEIGHTS", False))
 
 
 def resolve_settings(method: str, values: dict[str, Any], where: str) -> BaseModel:

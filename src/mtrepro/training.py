@@ -22,9 +22,12 @@ from mtrepro.methods import Method, Problem
 from mtrepro.methods._loading import make_method
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import torch
 
     from mtrepro.engine.records import Storage
+    from mtrepro.methods import Weights
     from mtrepro.specification import Specification
 
 TROUBLE_EVERY = 100  # vector steps between two looks at the method's health; fixed, so that equal runs stop alike
@@ -77,6 +80,7 @@ class Trainer:
         workers: int = 0,
         stock: bool = False,
         storage: Storage | None = None,
+        sources: Mapping[str, Weights] | None = None,
     ) -> None:
         self.specification = specification
         settings = dict(specification.benchmark)
@@ -84,7 +88,7 @@ class Trainer:
         self.tasks = np.arange(len(self.benchmark.tasks))
         problem = Problem(
             tuple(self.benchmark.tasks), self.benchmark.observation_shape, self.benchmark.observation_dtype,
-            self.benchmark.action_size, self.benchmark.action_mask, self.benchmark.horizon, storage,
+            self.benchmark.action_size, self.benchmark.action_mask, self.benchmark.horizon, storage, sources or {},
         )  # fmt: skip
         self.method: Method = make_method(
             specification.method, specification.settings, problem, specification.seed, device

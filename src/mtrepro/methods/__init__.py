@@ -5,13 +5,17 @@ A method is a module `methods/<name>.py` with
 - `Settings`: a frozen pydantic model without defaults (they stand in `config/methods/<name>.yaml`), every field
   described. It may have `conflicts(budget, tasks)`, which yields (setting, reason) for what cannot work. It uses
   nothing but pydantic, typing, collections.abc and modules whose name ends in `settings`, because planning reads it
-  without importing the file;
+  without importing the file. A method whose runs others can learn from has `LEAVES_WEIGHTS: ClassVar[bool] = True`
+  there, and a method `weights()`; one that learns from other runs has `source_conflicts(sources)`, which yields
+  (key, reason) for sources that will not do, and finds what they left in `Problem.sources`;
 - a class named as the file (`mt_sac` -> `MtSac`) that follows the protocol `Method` below.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -23,6 +27,7 @@ if TYPE_CHECKING:
     from mtrepro.engine.records import Storage
 
 Array = NDArray[Any]
+Weights = Mapping[str, Mapping[str, torch.Tensor]]  # of a trained method: parameter group -> name in it -> tensor
 
 
 class Problem(NamedTuple):
@@ -35,6 +40,7 @@ class Problem(NamedTuple):
     action_mask: NDArray[np.bool_]  # (tasks, action_size): False where a task has no such action
     horizon: int
     storage: Storage | None = None  # None: the machine's memory, and so every checkpoint
+    sources: Mapping[str, Weights] = MappingProxyType({})  # what other runs left, by what they are to this one
 
     @property
     def tasks(self) -> int:
@@ -98,4 +104,13 @@ class Method(Protocol):
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Continue from `state`, bit for bit."""
+        ...
+
+
+@runtime_checkable
+class LeavesWeights(Protocol):
+    """A method whose runs others can learn from."""
+
+    def weights(self) -> Weights:
+        """Every parameter as it is now, by group and name; nothing of optimisers, replay or streams."""
         ...

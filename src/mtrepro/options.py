@@ -1,0 +1,64 @@
+"""How a run is carried out, as the command line says it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from mtrepro.errors import MtreproError
+from mtrepro.specification import leaves_weights
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a run is carried out; nothing here changes its results, save what belongs to the machine."""
+
+    threads: int = 1
+    workers: int = 0
+    device: str = "auto"
+    checkpoint_seconds: float = 60.0
+    log: Path | None = None
+    label: str | None = None  # what progress lines call the run; the run's name if None
+    wait: bool = False  # where another process holds the run, wait until it is over instead of leaving
+    other_machine: bool = False  # resume with other threads, processor or device; marked as not bit-exact
+    keep: str = "results"  # or "weights": leave those too, for runs that learn from this one
+    simulator: str = "fast"  # or "stock": the simulators' own environments; the same bits
+
+
+def is_stock(simulator: str) -> bool:
+    """Whether the simulators' own environments are asked for.
+
+    Raises:
+        MtreproError: there is no such choice.
+    """
+    if simulator not in ("fast", "stock"):
+        raise MtreproError(f"--simulator {simulator}: unknown simulator\n  known: fast, stock")
+    return simulator == "stock"
+
+
+def keeps_weights(keep: str, method: str) -> bool:
+    """Whether the run shall leave its weights.
+
+    Raises:
+        MtreproError: there is no such choice, or the method leaves none.
+    """
+    if keep not in ("results", "weights"):
+        raise MtreproError(f"--keep {keep}: nothing that a run can leave\n  known: results, weights")
+    if keep == "weights" and not leaves_weights(method):
+        raise MtreproError(f"--keep weights: {method} leaves nothing that another run could learn from")
+    return keep == "weights"
+
+
+def device(name: str) -> torch.device:
+    """The device of this name.
+
+    Raises:
+        MtreproError: there is no such choice, or no GPU.
+    """
+    if name not in ("auto", "cpu", "cuda"):
+        raise MtreproError(f"--device {name}: unknown device\n  known: auto, cpu, cuda")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise MtreproError("--device cuda: torch finds no GPU here; see that the driver works, or use --device cpu")
+    return torch.device("cuda" if name == "auto" and torch.cuda.is_available() else name.replace("auto", "cpu"))
