@@ -45,6 +45,8 @@ SMALL: dict[str, Any] = {
     "actor_depth": 1,
     "critic_depth": 1,
     "imagination_horizon": 4,
+    "attention_heads": 2,
+    "feedforward_size": 8,
     "free_nats": 0.0,
 }
 LEARNING: dict[str, Any] = {  # enough to learn the toy benchmark in seconds
@@ -74,6 +76,7 @@ LEARNING: dict[str, Any] = {  # enough to learn the toy benchmark in seconds
     "latent_size": 8,
     "recurrent_size": 32,
     "hidden_size": 32,
+    "feedforward_size": 32,
     "reward_depth": 2,
     "actor_depth": 2,
     "critic_depth": 2,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, cast
 
@@ -15,6 +16,7 @@ from mtrepro.methods._loading import load_method
 from mtrepro.methods.dreamer import Dreamer
 from mtrepro.specification import resolve_settings
 from mtrepro.study import read_method_file
+from mtrepro.world_model.model import ModelLoss
 from tests.bench.measuring import Effort, Row, Topic, in_turn, ratios, seconds
 
 ACTIONS, FRAMES = 8, 300  # Ant's actions; frames drawn from
@@ -87,10 +89,10 @@ class Timed(Dreamer):
         super().learn()
         self.behaving.append(time.perf_counter() - self._stepped)
 
-    def _descend(self, name: str, loss: torch.Tensor) -> torch.Tensor:
-        norm = super()._descend(name, loss)
-        if name == "world_model":
-            self._stepped = time.perf_counter()
+    def descend_models(self, losses: Sequence[ModelLoss]) -> torch.Tensor:
+        """The model's own step."""
+        norm = super().descend_models(losses)
+        self._stepped = time.perf_counter()
         return norm
 
 

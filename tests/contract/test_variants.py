@@ -41,6 +41,8 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("ptsl", {"residual": "sum", "depth": 1}),
     ("dreamer", DREAMER_V2),
     ("dreamer", {"continue_scale": 10.0, "reinforce_share": 0.5, "entropy_scale": 1e-3}),
+    ("dreamer", {"state_space": "transformer"}),
+    ("dreamer", {**DREAMER_V2, "state_space": "transformer"}),
 ]
 
 

@@ -59,3 +59,8 @@ def fill(agent: Dreamer, steps: int = 45, episode: int = 7) -> None:
                 ends ^ by_task,
             )
         )
+
+
+def untold(rows: int) -> torch.Tensor:
+    """The codes of a model that is not told its task: no numbers."""
+    return torch.zeros(rows, 0)

@@ -11,7 +11,7 @@ import torch
 from mtrepro.errors import SpecificationError
 from mtrepro.specification import refuse_conflicts
 from mtrepro.world_model.descent import descend
-from tests.unit.dreamer_fixture import ACTIONS, V2, dreamer, fill, pictures, problem, settings
+from tests.unit.dreamer_fixture import ACTIONS, V2, dreamer, fill, pictures, problem, settings, untold
 
 # What learns from what
 
@@ -116,7 +116,7 @@ def test_an_evaluation_follows_the_episode_as_the_model_does() -> None:
     agent, seen = dreamer(), pictures(4, 1)
     memory: dict[str, Any] = {}
     actions = [agent.act(each, np.arange(1), explore=False, memory=memory) for each in seen]
-    state, before = agent.model.dynamics.begin(1), torch.zeros(1, ACTIONS)
+    state, before = agent.model.dynamics.begin(untold(1)), torch.zeros(1, ACTIONS)
     with torch.no_grad():
         for t in range(4):
             e = agent.model.embed(torch.from_numpy(seen[t]))
@@ -127,13 +127,14 @@ def test_an_evaluation_follows_the_episode_as_the_model_does() -> None:
 
 
 @pytest.mark.parametrize("steps", [6, 7, 8], ids=["within an episode", "where one ended", "after its first step"])
-def test_training_forgets_an_episode_that_ended(steps: int) -> None:
-    agent = dreamer()
+@pytest.mark.parametrize("state_space", ["recurrent", "transformer"])
+def test_training_forgets_an_episode_that_ended(state_space: str, steps: int) -> None:
+    agent = dreamer(state_space=state_space)
     for _ in range(3):
         agent.act(pictures(1), np.arange(1), explore=True)
-    assert all(each.any() for each in (*agent.remembered.state, agent.remembered.action))
+    assert all(each.any() for each in agent.remembered.tensors if each.numel())
     fill(agent, steps, episode=7)
-    assert agent.remembered.state.h.any() == (steps < 7)
+    assert any(each.any() for each in agent.remembered.tensors) == (steps < 7)
 
 
 # What it refuses

@@ -13,7 +13,7 @@ from mtrepro.methods import Problem
 from mtrepro.world_model.imagination import Imagined, draw_noise, imagine
 from mtrepro.world_model.returns import lambda_returns, weights
 from mtrepro.world_model.state_space import State
-from tests.unit.dreamer_fixture import ACTIONS, dreamer, fill, pictures
+from tests.unit.dreamer_fixture import ACTIONS, dreamer, fill, pictures, untold
 from tests.unit.test_world_model import array, normal
 
 # Returns
@@ -82,9 +82,9 @@ def judged_by_hand(agent: Any, imagined: Imagined, alive: Any, share: float, ent
 
 def imagined_by(agent: Any, rows: int = 5, seed: int = 1) -> Imagined:
     dynamics, generator = agent.model.dynamics, torch.Generator().manual_seed(seed)
-    start = State(normal(rows, dynamics.recurrent_size), normal(rows, dynamics.latents.size, seed=2))
+    start = State(normal(rows, dynamics.size), normal(rows, dynamics.latents.size, seed=2), untold(rows))
     noise = draw_noise(dynamics, agent.settings.imagination_horizon, rows, ACTIONS, generator)
-    return imagine(dynamics, agent.behaviour.actor, start, agent.mask, noise)
+    return imagine(dynamics, agent.behaviour.actor, start, agent.masks[0], noise)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_both_losses_are_the_equations_written_out(changed: dict[str, Any]) -> N
             parameter.add_(0.1 * normal(*parameter.shape))
     imagined = imagined_by(agent)
     alive = torch.tensor([1.0, 0.0, 1.0, 1.0, 1.0]) if "continue_scale" in changed else torch.ones(5)
-    judged = agent.behaviour.judge(agent.model, imagined, alive, agent.mask)
+    judged = agent.behaviour.judge(agent.model, imagined, alive, agent.masks[0])
     share, entropy = agent.settings.reinforce_share, agent.settings.entropy_scale
     expected = judged_by_hand(agent, imagined, array(alive), share, entropy)
     assert float(judged.actor_loss.detach()) == pytest.approx(expected["actor"], rel=1e-3)
@@ -113,7 +113,7 @@ def test_both_losses_are_the_equations_written_out(changed: dict[str, Any]) -> N
 def test_the_critic_of_v2_also_learns_at_the_start() -> None:
     one, two = dreamer(), dreamer(critic_on_start=True)
     of_v1, of_v2 = (
-        agent.behaviour.judge(agent.model, imagined_by(agent), torch.ones(5), agent.mask) for agent in (one, two)
+        agent.behaviour.judge(agent.model, imagined_by(agent), torch.ones(5), agent.masks[0]) for agent in (one, two)
     )
     torch.testing.assert_close(of_v2.features[1:], of_v1.features)
     torch.testing.assert_close(of_v2.returns[1:], of_v1.returns)
@@ -123,7 +123,7 @@ def test_the_critic_of_v2_also_learns_at_the_start() -> None:
 def test_reinforce_alone_climbs_by_likelihood_and_the_dynamics_alone_without_it() -> None:
     def gradient(share: float) -> torch.Tensor:
         agent = dreamer(reinforce_share=share)
-        judged = agent.behaviour.judge(agent.model, imagined_by(agent), torch.ones(5), agent.mask)
+        judged = agent.behaviour.judge(agent.model, imagined_by(agent), torch.ones(5), agent.masks[0])
         found = torch.autograd.grad(judged.actor_loss, list(agent.behaviour.actor.parameters()))
         return torch.cat([each.flatten() for each in found])
 
@@ -138,7 +138,7 @@ def test_an_action_that_the_task_does_not_have_changes_nothing() -> None:
     fill(agent)
     for explore in (True, False):
         assert agent.act(pictures(1), np.arange(1), explore)[0, 1] == 0
-    judged = agent.behaviour.judge(agent.model, imagined_by(agent), torch.ones(5), agent.mask)
+    judged = agent.behaviour.judge(agent.model, imagined_by(agent), torch.ones(5), agent.masks[0])
     last = agent.behaviour.actor.body[-1].weight
     (gradient,) = torch.autograd.grad(judged.actor_loss, [last])
     assert gradient[0].any() and not gradient[1].any() and not gradient[3].any()

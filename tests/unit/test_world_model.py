@@ -18,8 +18,9 @@ from mtrepro.world_model.layers import LayerNormGru, initialise
 from mtrepro.world_model.model import WorldModel
 from mtrepro.world_model.pictures import Decoder
 from mtrepro.world_model.policies import TanhNormal, TruncatedNormal
-from mtrepro.world_model.state_space import State, StateSpaceModel
-from tests.unit.dreamer_fixture import ACTIONS, V2, dreamer, problem, settings
+from mtrepro.world_model.recurrent import RecurrentModel
+from mtrepro.world_model.state_space import State
+from tests.unit.dreamer_fixture import ACTIONS, V2, dreamer, problem, settings, untold
 
 
 def array(value: torch.Tensor) -> Any:
@@ -104,16 +105,16 @@ def layer_norm_gru_by_hand(cell: LayerNormGru, x: Any, h: Any) -> Any:
 
 @pytest.mark.parametrize("changed", [{}, V2], ids=["v1", "v2"])
 def test_following_a_sequence_is_the_equations_frame_by_frame(changed: dict[str, Any]) -> None:
-    model = StateSpaceModel(settings(**changed), embedding=5, actions=ACTIONS)
+    model = RecurrentModel(settings(**changed), embedding=5, actions=ACTIONS)
     initialise(model, torch.Generator().manual_seed(3))
     for bias in (parameter for parameter in model.parameters() if parameter.dim() == 1):
         bias.data += normal(len(bias), seed=4)
     e, a, noise = normal(6, 2, 5), normal(6, 2, ACTIONS, seed=1), normal(6, 2, model.latents.draws, seed=2)
     is_first = torch.zeros(6, 2, dtype=torch.bool)
     is_first[3, 1] = is_first[0, 0] = True
-    followed = model.follow(e, a, is_first, noise)
+    followed = model.follow(e, a, is_first, untold(e.shape[1]), noise)
     for row in range(2):
-        h, z = np.zeros(model.recurrent_size), np.zeros(model.latents.size)
+        h, z = np.zeros(model.size), np.zeros(model.latents.size)
         for t in range(6):
             action = array(a[t, row])
             if is_first[t, row]:
@@ -129,26 +130,32 @@ def test_following_a_sequence_is_the_equations_frame_by_frame(changed: dict[str,
                 mean, raw = np.split(posterior, 2)
                 z = mean + (softplus(raw) + 0.1) * array(noise[t, row])
             expected = {"h": h, "z": z, "prior": prior, "posterior": posterior}
-            found = {**followed.states._asdict(), "prior": followed.prior, "posterior": followed.posterior}
+            found = {
+                "h": followed.states.h,
+                "z": followed.states.z,
+                "prior": followed.prior,
+                "posterior": followed.posterior,
+            }
             for name, value in expected.items():
                 np.testing.assert_allclose(array(found[name][t, row]), value, rtol=1e-4, atol=1e-5, err_msg=name)
 
 
 def test_an_episode_that_begins_within_a_window_knows_nothing_of_the_one_before() -> None:
-    model = StateSpaceModel(settings(), embedding=5, actions=ACTIONS)
+    model = RecurrentModel(settings(), embedding=5, actions=ACTIONS)
     e, a, noise = normal(7, 1, 5), normal(7, 1, ACTIONS, seed=1), normal(7, 1, model.latents.draws, seed=2)
     is_first = torch.zeros(7, 1, dtype=torch.bool)
     is_first[4] = True
-    whole = model.follow(e, a, is_first, noise).states
-    alone = model.follow(e[4:], a[4:], is_first[4:], noise[4:]).states
+    whole = model.follow(e, a, is_first, untold(e.shape[1]), noise).states
+    alone = model.follow(e[4:], a[4:], is_first[4:], untold(1), noise[4:]).states
     torch.testing.assert_close(whole.h[4:], alone.h)
     torch.testing.assert_close(whole.z[4:], alone.z)
 
 
 def test_seeing_frame_by_frame_is_following_and_imagining_is_the_prior() -> None:
-    model = StateSpaceModel(settings(), embedding=5, actions=ACTIONS)
+    model = RecurrentModel(settings(), embedding=5, actions=ACTIONS)
     e, a, noise = normal(4, 3, 5), normal(4, 3, ACTIONS, seed=1), normal(4, 3, model.latents.draws, seed=2)
-    followed, state = model.follow(e, a, torch.zeros(4, 3, dtype=torch.bool), noise), model.begin(3)
+    followed = model.follow(e, a, torch.zeros(4, 3, dtype=torch.bool), untold(3), noise)
+    state = model.begin(untold(3))
     for t in range(4):
         before, state = state, model.see(state, a[t], e[t], noise[t])
         torch.testing.assert_close(state.z, followed.states.z[t])
@@ -260,5 +267,5 @@ def test_a_fresh_tanh_normal_has_the_initial_deviation_and_its_mean_stays_in_sca
 
 
 def test_a_state_is_what_the_heads_see() -> None:
-    state = State(torch.ones(2, 3), torch.zeros(2, 4))
-    assert state.features.tolist() == [[1.0] * 3 + [0.0] * 4] * 2
+    state = State(torch.ones(2, 3), torch.zeros(2, 4), 2 * torch.ones(2, 1))
+    assert state.features.tolist() == [[1.0] * 3 + [0.0] * 4 + [2.0]] * 2

@@ -31,6 +31,10 @@ class Sequences(NamedTuple):
     is_first: Tensor  # (length, batch) bool: nothing before this frame led to it
     task: Tensor  # (batch,) int64
 
+    def columns(self, which: Any) -> Sequences:
+        """Some of the windows, by whatever picks from a tensor."""
+        return Sequences._make([*(each[:, which] for each in self[:-1]), self.task[which]])
+
 
 class SequenceReplay:
     """The last frames of every task, each task's in their order.
@@ -86,10 +90,25 @@ class SequenceReplay:
         Raises:
             ValueError: there are fewer frames than one window has.
         """
+        self._refuse_too_few(length)
+        return self._drawn(self.generator.integers(len(self.frames), size=batch), length)
+
+    def draw_of_each(self, windows: int, length: int) -> Sequences:
+        """Draw `windows` windows of every task, in the order of the tasks.
+
+        Raises:
+            ValueError: there are fewer frames than one window has.
+        """
+        self._refuse_too_few(length)
+        return self._drawn(np.repeat(np.arange(len(self.frames)), windows), length)
+
+    def _refuse_too_few(self, length: int) -> None:
         fewest = min(min(frames.count, self.capacity) for frames in self.frames)
         if fewest < length:
             raise ValueError(f"a window of {length} frames cannot be drawn from {fewest}")
-        tasks = self.generator.integers(len(self.frames), size=batch)
+
+    def _drawn(self, tasks: NDArray[np.int64], length: int) -> Sequences:
+        """A window of each of these tasks."""
         windows = [self._window(int(task), length) for task in tasks]
 
         def stacked(name: str) -> Tensor:

@@ -61,7 +61,7 @@ class Behaviour(nn.Module):
 
         Args:
             alive: (N,) 0.0 where the task had ended at the start: what follows does not count.
-            mask: (actions,) 0.0 where the task has no such action.
+            mask: (actions,) or (N, actions), 0.0 where the task has no such action.
         """
         settings, s = self.settings, imagined.features
         r, v, gamma = model.rewards(s[:-1]), self._values(s), model.discounts(s[:-1])

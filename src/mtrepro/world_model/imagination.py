@@ -37,9 +37,9 @@ def imagine(dynamics: StateSpaceModel, actor: Actor, start: State, mask: Tensor,
 
     Args:
         start: N states; no gradient passes into them.
-        mask: (actions,) 0.0 where the task has no such action.
+        mask: (actions,) or (N, actions), 0.0 where the task has no such action.
     """
-    state = State(start.h.detach(), start.z.detach())
+    state = start.map(Tensor.detach)
     features, outputs, raw = [state.features], list[Tensor](), list[Tensor]()
     for latent, uniform in zip(noise.latent, noise.action, strict=True):
         outputs.append(actor(features[-1].detach()))

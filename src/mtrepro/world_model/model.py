@@ -19,8 +19,10 @@ from mtrepro.engine.sequence_replay import Sequences
 from mtrepro.world_model.latents import divergence_loss
 from mtrepro.world_model.layers import dense
 from mtrepro.world_model.pictures import Decoder, Encoder, centred
+from mtrepro.world_model.recurrent import RecurrentModel
 from mtrepro.world_model.settings import DreamerSettings
 from mtrepro.world_model.state_space import Followed, StateSpaceModel
+from mtrepro.world_model.transformer import TransformerModel
 
 
 class ModelLoss(NamedTuple):
@@ -37,14 +39,17 @@ class WorldModel(nn.Module):
     Args:
         side: pixels of a picture's side.
         actions: numbers in an action.
+        codes: gives each task its code, from its one-hot row; None: the model is not told its task.
     """
 
-    def __init__(self, settings: DreamerSettings, side: int, actions: int) -> None:
+    def __init__(self, settings: DreamerSettings, side: int, actions: int, codes: nn.Linear | None = None) -> None:
         super().__init__()
         self.settings = settings
         channels, activation, width = settings.picture_channels, settings.picture_activation, settings.width
         self.encoder = Encoder(side, channels, activation)
-        self.dynamics = StateSpaceModel(settings, self.encoder.size, actions)
+        kind = RecurrentModel if settings.state_space == "recurrent" else TransformerModel
+        self.codes, code = codes, 0 if codes is None else codes.out_features
+        self.dynamics: StateSpaceModel = kind(settings, self.encoder.size, actions, code)
         self.decoder = Decoder(self.dynamics.features, side, channels, activation)
         self.reward = dense(self.dynamics.features, width, settings.reward_depth, 1)
         with_continue = settings.continue_scale is not None
@@ -53,6 +58,13 @@ class WorldModel(nn.Module):
     def embed(self, pictures: Tensor) -> Tensor:
         """e of each picture. Shapes: uint8 (..., side, side, 3) -> (..., embedding)."""
         return self._embed(centred(pictures))
+
+    def code(self, task: Tensor) -> Tensor:
+        """c of each task, or no numbers where the model is not told. Shapes: int64 (rows,) -> (rows, code)."""
+        if self.codes is None:
+            return self.decoder.enter.weight.new_zeros(len(task), 0)
+        c: Tensor = self.codes(functional.one_hot(task, self.codes.in_features).to(self.codes.weight.dtype))
+        return c
 
     def rewards(self, features: Tensor) -> Tensor:
         """Mean of p(r | s). Shapes: (..., features) -> (...)."""
@@ -68,7 +80,8 @@ class WorldModel(nn.Module):
     def loss(self, batch: Sequences, noise: Tensor) -> ModelLoss:
         """Follow the sequences and score every frame. Shapes: noise (T, B, latents.draws)."""
         settings, x = self.settings, centred(batch.observation)
-        followed = self.dynamics.follow(self._embed(x), batch.action, batch.is_first, noise)
+        c = self.code(batch.task)
+        followed = self.dynamics.follow(self._embed(x), batch.action, batch.is_first, c, noise)
         features = followed.states.features
         errors = self.decoder(features.flatten(0, 1)) - x.flatten(0, 1)
         latents = self.dynamics.latents

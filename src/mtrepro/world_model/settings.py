@@ -24,8 +24,14 @@ class DreamerSettings(BaseModel):
     latent: Literal["gaussian", "categorical"] = Field(description="z: Gaussians (v1), or one-hot vectors (v2)")
     latent_size: int = Field(gt=0, description="how many Gaussians or one-hot vectors make z")
     latent_classes: int | None = Field(ge=2, description="entries of a one-hot vector; null for Gaussians")
-    recurrent_size: int = Field(gt=0, description="units of h")
-    recurrent_cell: Literal["gru", "layer_norm_gru"] = Field(description="gru (v1), or with layer normalisation (v2)")
+    state_space: Literal["recurrent", "transformer"] = Field(description="how a moment knows those before it")
+    recurrent_size: int = Field(gt=0, description="units of h, in either state-space model")
+    recurrent_cell: Literal["gru", "layer_norm_gru"] = Field(
+        description="of the recurrent one: gru (v1), or with layer normalisation (v2)"
+    )
+    attention_layers: int = Field(gt=0, description="of the Transformer: its layers")
+    attention_heads: int = Field(gt=0, description="of the Transformer: heads of each layer, which share h's units")
+    feedforward_size: int = Field(gt=0, description="of the Transformer: hidden units of what follows each attention")
     hidden_size: int = Field(gt=0, description="units of the state-space model's hidden layers")
     picture_channels: int = Field(gt=0, description="channels after the encoder's first layer; each layer doubles them")
     picture_activation: Literal["relu", "elu"] = Field(description="of encoder and decoder: relu (v1) or elu (v2)")
@@ -86,6 +92,12 @@ class DreamerSettings(BaseModel):
             yield (
                 "length",
                 f"a sequence of {self.length} frames is longer than the {frames} that the first updates find",
+            )
+        if self.state_space == "transformer" and self.recurrent_size % (2 * self.attention_heads):
+            yield (
+                "attention_heads",
+                f"{self.attention_heads} heads cannot share {self.recurrent_size} units: each needs an even number of "
+                "them; make recurrent_size a multiple of twice the heads",
             )
         if (self.latent == "categorical") != (self.latent_classes is not None):
             needed = "needs a number of classes" if self.latent == "categorical" else "has no classes: give null"
