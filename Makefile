@@ -16,6 +16,7 @@ demo: setup ## train, evaluate and draw the demo in about six minutes, and print
 demo-all: setup ## every method once, tiny: proves the path of each within ten minutes, not how good it is
 	snakemake --profile workflow/profiles/local all --configfile config/demo-all.yaml && mtrepro show results/demo/study-demo-all
 	snakemake --profile workflow/profiles/local all --configfile config/demo-pixels.yaml && mtrepro show results/demo/study-demo-pixels
+	snakemake --profile workflow/profiles/local all --configfile config/demo-transfer.yaml && mtrepro show results/demo/study-demo-transfer
 
 test: setup ## every test
 	pytest -n 2 --dist loadgroup

@@ -79,24 +79,24 @@ def _read(folder: Path, source: SourceRun) -> tuple[Weights, str]:
         content = path.read_bytes()
     except OSError:
         raise missing(folder) from None
+    digest = digest_of(content)
+    if weights_digest(folder) != digest:
+        raise StateError(
+            f"{shown(path)}: damaged, or not the weights of which run.json beside it speaks\n"
+            "  remove it; `snakemake runs` trains the source again"
+        )
     try:
         left: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         whose, diverged, weights = left["specification_digest"], left["diverged"], left["weights"]
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError) as error:
+    except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError, KeyError, TypeError) as error:
         raise StateError(
-            f"{shown(path)}: damaged, or no weights of a run ({type(error).__name__}); nothing of it was executed\n"
-            "  remove it; `snakemake runs` trains the source again"
+            f"{shown(path)}: no weights of a run ({type(error).__name__}); nothing of it was executed\n"
+            "  mtrepro writes no such file: find out where it comes from, and remove it to train the source again"
         ) from error
     if whose != source.digest:
         raise StateError(
             f"{shown(path)}: of another specification\n  found:    {whose}\n  expected: {source.digest}\n"
             "  somebody moved files there; remove the folder, and `snakemake runs` trains the source again"
-        )
-    digest = digest_of(content)
-    if weights_digest(folder) != digest:
-        raise StateError(
-            f"{shown(path)}: not the weights of which run.json beside it speaks\n"
-            "  remove it; `snakemake runs` trains the source again"
         )
     if diverged:
         raise SpecificationError(f"{shown(path)}: its run diverged ({diverged}): there is nothing to learn from it")

@@ -47,7 +47,7 @@ RUNS = {
     "metaworld-plus-mt50-v1": 50,
     "metaworld-plus-mt50-v2": 50,
 }
-DEMOS = [CONFIG / "demo-all.yaml", CONFIG / "demo-pixels.yaml"]  # what `make demo-all` runs
+DEMOS = [CONFIG / f"demo-{name}.yaml" for name in ("all", "pixels", "transfer")]  # what `make demo-all` runs
 FILES = [CONFIG / "demo.yaml", *DEMOS, *sorted((CONFIG / "studies").glob("*.yaml"))]
 
 
