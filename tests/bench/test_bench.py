@@ -21,6 +21,7 @@ from tests.bench.family import ARMS, GATHERED, ONE, gathered
 from tests.bench.measuring import Effort, record, write
 from tests.bench.showing import BEGIN, END, document
 from tests.bench.update import flops_of_update, make_method
+from tests.conftest import sees_pictures
 
 LEAST = Effort(  # called full, because the page takes nothing less
     "full", ("reach-v3",), episodes=((3, 1),), repeats=1, threads=1, updates=1, small_updates=1, products=1,

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from mtrepro.engine import seeding
 from mtrepro.errors import SpecificationError
 from mtrepro.methods import Problem, Weights
-from mtrepro.world_model.agent import Mind
 from mtrepro.world_model.groups import named_groups
 from mtrepro.world_model.layers import dense, initialise
 from mtrepro.world_model.meta_reward import Accompanied, MetaReward
+from mtrepro.world_model.minds import Mind
 from mtrepro.world_model.recurrent import RecurrentModel
 from mtrepro.world_model.single import SingleDreamer
 from mtrepro.world_model.transfer_settings import MetaModelSettings
@@ -65,6 +65,7 @@ class MetaModelTransfer(SingleDreamer[Settings]):
             for head in (model.decoder, model.continues, mind.behaviour.actor, mind.behaviour.critic):
                 if head is not None:  # the features of the others are for the reward model alone
                     head.register_forward_pre_hook(lambda _, given: (given[0][..., :own],))
+            mind.behaviour.begin_slow_critic()  # again: a copy of what the critic is now
         return [mind]
 
     def _reward(self, role: str, weights: Weights, features: int) -> nn.Sequential:

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from mtrepro.methods import Problem
-from mtrepro.world_model.agent import Mind
 from mtrepro.world_model.groups import named_groups
+from mtrepro.world_model.minds import Mind
 from mtrepro.world_model.single import SingleDreamer
 from mtrepro.world_model.transfer_settings import TransferSettings
 from mtrepro.world_model.transferring import take
@@ -42,4 +42,5 @@ class Transfer(SingleDreamer[Settings]):
             named_groups(mind.model, mind.behaviour), self.problem.sources["source"], self.settings.treatments(),
             self.settings.share(), mind.model.dynamics.latents.size,
         )  # fmt: skip
+        mind.behaviour.begin_slow_critic()  # again: as the critic is now
         return [mind]

@@ -3,8 +3,8 @@
     while steps are left:   act, remembering s -> store the frame
                             every so many steps: draw sequences -> world model -> imagine -> actor, critic
 
-A method gives one mind for all tasks or one for each, their optimisers, and what an update learns from. Tasks that
-share a mind are computed together, others one after the other.
+A method says what an update learns from, and may give each task a mind of its own, with the optimisers that move it.
+Tasks that share a mind are computed together, others one after the other.
 """
 
 from __future__ import annotations
@@ -23,27 +23,15 @@ from mtrepro.engine.adam import Adam
 from mtrepro.engine.meters import Meters
 from mtrepro.engine.replay import Transitions
 from mtrepro.engine.sequence_replay import SequenceReplay, Sequences
-from mtrepro.methods import Array, Problem
-from mtrepro.world_model.behaviour import Behaviour
+from mtrepro.methods import Array, Problem, Weights
 from mtrepro.world_model.descent import descend
+from mtrepro.world_model.groups import named_groups
 from mtrepro.world_model.imagination import draw_noise, imagine
-from mtrepro.world_model.model import ModelLoss, WorldModel
+from mtrepro.world_model.minds import Mind, make_mind
+from mtrepro.world_model.model import ModelLoss
 from mtrepro.world_model.pictures import refuse_other_pictures
-from mtrepro.world_model.policies import Policy
 from mtrepro.world_model.settings import DreamerSettings
 from mtrepro.world_model.state_space import State
-
-
-class Mind(nn.Module):
-    """What is known of a world, and what is done in it: of one task or of several."""
-
-    def __init__(self, model: WorldModel, behaviour: Behaviour) -> None:
-        super().__init__()
-        self.model, self.behaviour = model, behaviour
-
-    def policy(self, state: State) -> Policy:
-        """pi(a | s)."""
-        return self.behaviour.actor.policy(self.behaviour.actor(state.features))
 
 
 class Remembered(NamedTuple):
@@ -78,7 +66,6 @@ class DreamerAgent(ABC, Generic[S]):
         self.settings, self.problem, self.device = settings, problem, device
         self.minds = self.build(seed)
         for mind in self.minds:
-            mind.behaviour.begin_slow_critic()
             mind.to(device)
         self.optimisers = self.optimise()
         self.replay = SequenceReplay(
@@ -96,23 +83,28 @@ class DreamerAgent(ABC, Generic[S]):
     # What a method gives
 
     @abstractmethod
-    def build(self, seed: int) -> list[Mind]:
-        """One mind for all tasks, or one for each, initialised."""
-
-    @abstractmethod
-    def optimise(self) -> dict[str, Adam]:
-        """The optimisers by the names of their groups."""
-
-    @abstractmethod
     def draw(self) -> Sequences:
         """What one update learns from; with a mind for each task, every task's sequences."""
 
-    @abstractmethod
+    def build(self, seed: int) -> list[Mind]:
+        """One mind for all tasks, or one for each, initialised."""
+        return [make_mind(self.settings, self.problem, seed)]
+
+    def optimise(self) -> dict[str, Adam]:
+        """The optimisers by the names of their groups."""
+        mind, settings = self.minds[0], self.settings
+        return {
+            "world_model": self.adam(mind.model.parameters(), settings.model_rate),
+            "actor": self.adam(mind.behaviour.actor.parameters(), settings.actor_rate),
+            "critic": self.adam(mind.behaviour.critic.parameters(), settings.critic_rate),
+        }
+
     def descend_models(self, losses: Sequence[ModelLoss]) -> Tensor:
         """Move the world models down their losses, one for each mind; the gradients' mean norm, scalar."""
+        return self.descend("world_model", losses[0].total)
 
     def descend_behaviour(self, mind: int, part: str, loss: Tensor) -> Tensor:
-        """Move the "actor" or "critic" of a mind; the gradient's norm, scalar."""
+        """Move the "actor" or "critic" of a mind down its loss; the gradient's norm, scalar."""
         return self.descend(part, loss)
 
     # Acting
@@ -221,7 +213,8 @@ class DreamerAgent(ABC, Generic[S]):
 
     def adam(self, parameters: Iterable[nn.Parameter], rate: float) -> Adam:
         """An optimiser as the settings say."""
-        return Adam(parameters, rate, epsilon=self.settings.adam_epsilon)
+        trained = [parameter for parameter in parameters if parameter.requires_grad]  # what is frozen belongs to none
+        return Adam(trained, rate, epsilon=self.settings.adam_epsilon)
 
     def _by_mind(self, task: Array) -> Iterator[tuple[Mind, Any]]:
         """Each mind with its rows of some tasks, (rows,); those that have none are left out."""
@@ -253,6 +246,19 @@ class DreamerAgent(ABC, Generic[S]):
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """What each optimiser moves."""
         return {name: optimiser.parameters for name, optimiser in self.optimisers.items()}
+
+    def weights(self) -> Weights:
+        """Every parameter by group and name, for runs that learn from this one.
+
+        What minds of single tasks do not share stands under group/task.
+        """
+        first, last = (named_groups(mind.model, mind.behaviour) for mind in (self.minds[0], self.minds[-1]))
+        common = [group for group in first if all(p is last[group][name] for name, p in first[group].items())]
+        left = {group: first[group] for group in common}
+        for task, mind in zip(self.problem.task_names, self.minds, strict=False):  # one mind has all in common
+            groups = named_groups(mind.model, mind.behaviour)
+            left |= {f"{group}/{task}": named for group, named in groups.items() if group not in common}
+        return left
 
     def state(self) -> dict[str, Any]:
         """Networks, optimisers, replay, random streams, what is remembered of the episodes under way, metrics."""
