@@ -149,14 +149,17 @@ class BulletSimulator:
 
 @contextlib.contextmanager
 def _silenced() -> Iterator[None]:
-    """Bullet's library prints a line for itself and one for each server, past Python, to standard output."""
+    """Bullet's library prints a line for itself and one for each server, past Python, to both standard streams."""
     sys.stdout.flush()
-    kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    sys.stderr.flush()
+    kept, nowhere = {stream: os.dup(stream) for stream in (1, 2)}, os.open(os.devnull, os.O_WRONLY)
     try:
-        os.dup2(nowhere, 1)
+        for stream in kept:
+            os.dup2(nowhere, stream)
         yield
     finally:
         ctypes.CDLL(None).fflush(None)  # what C has printed and not yet written
-        os.dup2(kept, 1)
-        os.close(kept)
+        for stream, copy in kept.items():
+            os.dup2(copy, stream)
+            os.close(copy)
         os.close(nowhere)
