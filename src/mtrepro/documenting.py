@@ -131,7 +131,7 @@ def _type(schema: dict[str, Any]) -> str:
         return f"`{schema['const']}`"
     if "anyOf" in schema:
         return " or ".join(_type(part) for part in schema["anyOf"])
-    if "$ref" in schema or "allOf" in schema:
+    if "$ref" in schema or "allOf" in schema or "oneOf" in schema:
         return "mapping"
     name = str(schema.get("type", ""))
     kind = {"object": "mapping", "array": "list"}.get(name, name)
