@@ -34,6 +34,7 @@ rule all:
     default_target: True
     input:
         collect("<runs>/{run}/run.json", run=STUDY.runs),
+        collect("<runs>/{run}/weights.pt", run=STUDY.sources),
         "<study>/tables/result_table.md",
         "<study>/figures/learning_curves.svg",
 
@@ -41,6 +42,7 @@ rule all:
 rule runs:
     input:
         collect("<runs>/{run}/run.json", run=STUDY.runs),
+        collect("<runs>/{run}/weights.pt", run=STUDY.sources),
 
 
 rule tables:
@@ -68,6 +70,7 @@ rule partial:  # whatever runs there are; trains nothing
 # What takes seconds stays on the machine where Snakemake runs.
 localrules:
     specify,
+    trace,
     manifest,
     aggregate,
     aggregate_present,

@@ -13,8 +13,10 @@ import pytest
 import torch
 
 from mtrepro.benchmarks.toy import Settings as ToySettings
+from mtrepro.methods import LeavesWeights, Weights
 from mtrepro.specification import Evaluation, Specification, resolve_settings
 from mtrepro.study import read_method_file
+from mtrepro.training import Trainer
 
 # Runs of tests train on the CPU, many at once; on a machine with one GPU they would wait for each other.
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
@@ -157,6 +159,24 @@ def toy_specification(method: str = "mt_sac", **changed: Any) -> Specification:
         "metrics_every": 20,
     }
     return Specification.model_validate(content | changed)
+
+
+# What methods that begin from other runs call these; all have the first one's encoder.
+ROLES = {"transfer": ("source",), "meta_model_transfer": ("encoder", "near", "far")}
+
+
+def toy_sources(specification: Specification) -> dict[str, Weights]:
+    """What the runs left that a toy run begins from, if it needs any: Dreamers of its size, each of another seed."""
+    found: dict[str, Weights] = {}
+    for seed, role in enumerate(ROLES.get(specification.method, ()), start=100):
+        settings = known_to("dreamer", specification.settings)
+        benchmark = specification.benchmark
+        source = toy_specification("dreamer", settings=settings, seed=seed, benchmark=benchmark)
+        method = Trainer(source, torch.device("cpu")).method
+        assert isinstance(method, LeavesWeights)
+        found[role] = dict(method.weights())
+        found[role] = found[role] | {"encoder": next(iter(found.values()))["encoder"]}
+    return found
 
 
 def write_run(folder: Path, specification: Specification) -> Path:

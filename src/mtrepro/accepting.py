@@ -9,13 +9,13 @@ from __future__ import annotations
 import functools
 import json
 from pathlib import Path
-from typing import Any
 
 from pydantic import Field
 
 from mtrepro import validation
 from mtrepro.engine.files import write_atomically
 from mtrepro.errors import SpecificationError
+from mtrepro.lineage import changed_sources, read_record
 from mtrepro.paths import root, shown
 from mtrepro.results import RESULT_FILES
 from mtrepro.source import run_source
@@ -66,28 +66,21 @@ def accept_study(path: Path, reason: str) -> None:
 
 def recorded_source(folder: Path) -> str | None:
     """The source digest in a run's run.json; None where there is none that can be read."""
-    digest = _record_of(folder).get("source_digest")
+    digest = read_record(folder).get("source_digest")
     return digest if isinstance(digest, str) else None
 
 
 def is_finished(folder: Path, specification_digest: str, source_digest: str) -> bool:
-    """Whether a run's result files are there, of this specification and of code that counts as this one.
+    """Whether a run's result files are there, of this specification and of code that counts as this one, and it learnt
+    from what its sources are now.
 
     It need not be repeated then, and what its state folder holds is not needed.
     """
-    record = _record_of(folder)
+    record = read_record(folder)
     if record.get("specification_digest") != specification_digest:
         return False
     same = same_results(str(record.get("source_digest")), source_digest)
-    return same and all((folder / name).exists() for name in RESULT_FILES)
-
-
-def _record_of(folder: Path) -> dict[str, Any]:
-    try:
-        record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return record if isinstance(record, dict) else {}
+    return same and all((folder / name).exists() for name in RESULT_FILES) and not changed_sources(folder)
 
 
 def _record(new: list[Acceptance]) -> None:

@@ -15,6 +15,7 @@ from mtrepro.accepting import is_finished
 from mtrepro.engine.holder import DamagedFileError, file_system_time, held_back, read_holder
 from mtrepro.errors import MtreproError, OutputError
 from mtrepro.head import awaited
+from mtrepro.lineage import state_digest
 from mtrepro.paths import STATES_OF_CODE, checkpoint_folder, root, shown, state_folder
 from mtrepro.source import NOT_INSTALLED, run_source
 from mtrepro.study import Run, load_study
@@ -66,8 +67,9 @@ def _clean(run: Run, results: Path, now: float, unnoted: bool, dry_run: bool) ->
     with held_back(state) as alone:
         if reason := _held(state, now, alone):
             return Cleaned(run.name, kept=_bytes(state.glob(STATES_OF_CODE)), kept_because=reason)
+        made_by = state_digest(today, results, run.specification.sources)
         finished = is_finished(folder, run.specification.digest(), today)
-        needed = checkpoint_folder(state, today) if unnoted or not finished else None
+        needed = checkpoint_folder(state, made_by) if unnoted or not finished else None
         kept = [found for found in state.glob(STATES_OF_CODE) if found == needed]
         freed = [found for found in state.glob(STATES_OF_CODE) if found != needed]
         waits = "Snakemake has not noted its result and would repeat it: start it first"

@@ -84,6 +84,7 @@ def train(
     checkpoint_seconds: Annotated[float, typer.Option(min=0, help="between checkpoints, at least")] = 60.0,
     wait: Annotated[bool, typer.Option(help="where another process trains this run, wait for it")] = False,
     other_machine: Annotated[bool, typer.Option(help="resume with other threads, processor or device")] = False,
+    keep: Annotated[str, typer.Option(help="results, or weights: those too, for runs that learn from it")] = "results",
     simulator: Annotated[
         str,
         typer.Option(envvar="MTREPRO_SIMULATOR", help="fast, or stock: the packages' own code; same bits either way"),
@@ -100,8 +101,18 @@ def train(
         from mtrepro.options import Options
         from mtrepro.process import train as train_runs
 
-        options = Options(threads, workers, device, checkpoint_seconds, log, label, wait, other_machine, simulator)
+        options = Options(
+            threads, workers, device, checkpoint_seconds, log, label, wait, other_machine, keep, simulator
+        )
         return train_runs(specification, options, stop, begun)
+
+
+@app.command()
+def trace(specification: Annotated[Path, typer.Argument(help="a run's specification.yaml")], output: Output) -> None:
+    """Write what a run is to learn from: name and weights' digest of each of its sources."""
+    from mtrepro.lineage import trace as trace_sources
+
+    trace_sources(specification, output)
 
 
 @app.command()

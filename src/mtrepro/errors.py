@@ -24,6 +24,12 @@ class FastSimulatorError(MtreproError):
     status = 2
 
 
+class MissingError(MtreproError):
+    """A package or a library of this machine that a benchmark needs is not there. Nothing was started."""
+
+    status = 2
+
+
 class WorkerError(MtreproError):
     """A process that steps environments died: killed, or out of memory. The last checkpoint stands."""
 

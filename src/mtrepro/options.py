@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from mtrepro.errors import MtreproError
+from mtrepro.specification import leaves_weights
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Options:
     label: str | None = None  # what progress lines call the run; the run's name if None; of several runs the arm
     wait: bool = False  # where another process holds the run, wait until it is over instead of leaving
     other_machine: bool = False  # resume with other threads, processor or device; marked as not bit-exact
+    keep: str = "results"  # or "weights": leave those too, for runs that learn from this one
     simulator: str = "fast"  # or "stock": the simulators' own environments; the same bits
 
 
@@ -34,6 +36,19 @@ def is_stock(simulator: str) -> bool:
     if simulator not in ("fast", "stock"):
         raise MtreproError(f"--simulator {simulator}: unknown simulator\n  known: fast, stock")
     return simulator == "stock"
+
+
+def keeps_weights(keep: str, method: str) -> bool:
+    """Whether the run shall leave its weights.
+
+    Raises:
+        MtreproError: there is no such choice, or the method leaves none.
+    """
+    if keep not in ("results", "weights"):
+        raise MtreproError(f"--keep {keep}: nothing that a run can leave\n  known: results, weights")
+    if keep == "weights" and not leaves_weights(method):
+        raise MtreproError(f"--keep weights: {method} leaves nothing that another run could learn from")
+    return keep == "weights"
 
 
 def chosen_device(name: str) -> torch.device:

@@ -23,7 +23,7 @@ def print_plan(path: Path) -> None:
     for run in resolved.runs:
         budget = run.specification.budget
         finished = (root() / resolved.results / run.name / "run.json").exists()
-        transitions = budget * (len(resolved.tasks) - len(resolved.held_out))
+        transitions = budget * len(run.tasks)
         state = "finished" if finished else "to train"
         seeds = " ".join(str(each.seed) for each in jobs[run.name])
         job = [f"seeds {seeds}" if len(jobs[run.name]) > 1 else "alone"] if together else []

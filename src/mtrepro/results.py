@@ -7,7 +7,7 @@ times and hosts, stands in timing.csv and run.json alone.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,8 +27,15 @@ def write_results(
     trainer: Trainer,
     record: dict[str, Any],
     timing: Iterable[Sequence[Any]],
+    kept: Mapping[str, bytes] | None = None,
 ) -> None:
-    """Write the result files of a run into its folder; `record` is what run.json says besides the outcome."""
+    """Write the result files of a run into its folder; `record` is what run.json says besides the outcome.
+
+    Args:
+        kept: what the run leaves besides, by the names of the files.
+    """
+    for name, content in (kept or {}).items():
+        write_atomically(folder / name, content)
     write_atomically(
         folder / "evaluation.csv", _table(("step", "task", "episode", "metric", "value"), _evaluations(trainer))
     )

@@ -27,7 +27,8 @@ from mtrepro.engine.record_files import Files
 from mtrepro.engine.signals import StopRequest
 from mtrepro.errors import OutputError, StateError
 from mtrepro.history import History
-from mtrepro.options import Options, chosen_device, is_stock
+from mtrepro.lineage import WEIGHTS, state_digest, weights_digest
+from mtrepro.options import Options, chosen_device, is_stock, keeps_weights
 from mtrepro.paths import STATES_OF_CODE, checkpoint_folder, shown, state_folder
 from mtrepro.results import write_results
 from mtrepro.room import need_room
@@ -35,6 +36,7 @@ from mtrepro.source import run_source
 from mtrepro.specification import Specification
 from mtrepro.terminal import Reporter
 from mtrepro.training import Stopped, Trainer
+from mtrepro.weights import Sources, digest_of, packed, read_sources
 
 STATE_FORMAT = 1  # of the checkpoint; a change of what a trainer's state holds raises it
 ANCESTORS = 2  # a shell and the Snakemake that started it
@@ -59,9 +61,12 @@ class Running:
         self.reporter, self.lease, self.stop = reporter, lease, stop
         self.source = run_source(specification.method, specification.benchmark["family"])
         self.state_folder = state_folder(folder.parent, specification.run_name())
-        self.checkpoints = checkpoint_folder(self.state_folder, self.source.digest())
+        made_by = state_digest(self.source.digest(), folder.parent, specification.sources)
+        self.checkpoints = checkpoint_folder(self.state_folder, made_by)
         self.device = chosen_device(options.device)
         self.stock = is_stock(options.simulator)
+        self.keeps_weights = keeps_weights(options.keep, specification.method)
+        self.sources = Sources({}, {})  # read when the run begins
         self.started_by = started_by
         self.provenance = provenance.collect()  # now: what is committed while a run trains did not make it
         torch.set_num_threads(options.threads)
@@ -75,6 +80,8 @@ class Running:
 
     def is_already_done(self) -> bool:
         """Whether this code has made the results; a run that is done is left as it is."""
+        if self.keeps_weights and weights_digest(self.folder) is None:
+            return False
         if not is_finished(self.folder, self.specification.digest(), self.source.digest()):
             return False
         self._drop_checkpoints()
@@ -84,10 +91,12 @@ class Running:
     def begin(self, beside: Sequence[Running]) -> None:
         """Make the trainer, or take it up where it was saved; `beside` are the runs of this process, this one too."""
         self.beside = beside
+        self.sources = read_sources(self.folder.parent, self.specification)
         frames = Files(self.checkpoints / "frames")
         trainer = self.trainer = Trainer(
-            self.specification, self.device, self.options.workers, self.stock, frames, self.reporter.say
-        )
+            self.specification, self.device, self.options.workers, self.stock, frames, self.reporter.say,
+            self.sources.weights,
+        )  # fmt: skip
         trainer.benchmark.check()
         self._resume(trainer)
         steps_left = self.specification.budget - trainer.step
@@ -208,10 +217,9 @@ class Running:
         """Where only state of other code is there, say so: it is never resumed."""
         for other in sorted(self.state_folder.glob(STATES_OF_CODE)):
             if other != self.checkpoints and (state := checkpoint.load(other, self.reporter.say)):
-                changed = ", ".join(self.source.differences(state["source"])) or "unknown"
-                self.reporter.say(
-                    f"the code changed since step {state['trainer']['step']} was saved ({changed}): starting afresh"
-                )
+                changed = ", ".join(self.source.differences(state["source"]))
+                what = f"the code changed ({changed})" if changed else "what it learns from was trained again"
+                self.reporter.say(f"{what} since step {state['trainer']['step']} was saved: starting afresh")
 
     # The end
 
@@ -231,7 +239,12 @@ class Running:
             "provenance": self.provenance,
         }
         (self.folder / "run.json").unlink(missing_ok=True)  # of older code: it must not vouch for newer numbers
-        write_results(self.folder, self.specification, trainer, record, self.history.timing)
+        kept = {WEIGHTS: packed(trainer)} if self.keeps_weights else {}
+        if kept:
+            record["weights"] = digest_of(kept[WEIGHTS])
+        if self.sources.record:
+            record["sources"] = self.sources.record
+        write_results(self.folder, self.specification, trainer, record, self.history.timing, kept)
 
     def leave(self) -> None:
         """Drop what only a run that is not over needs, and say how it ended."""

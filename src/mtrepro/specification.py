@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler
 from mtrepro import validation
 from mtrepro.benchmarks.loading import load_family
 from mtrepro.errors import SpecificationError
-from mtrepro.paths import PACKAGE, shown
+from mtrepro.paths import NAME, PACKAGE, shown
 
 SCHEMA_VERSION: Literal[1] = 1
 
@@ -77,6 +77,13 @@ class Learner(Strict):
         return found
 
 
+class SourceRun(Strict):
+    """A run that another one learns from: what it is, not where it lies."""
+
+    run: str = Field(pattern=rf"^{NAME}$", description="its name, which is also that of its folder beside this run's")
+    digest: str = Field(pattern=r"^[0-9a-f]{64}$", description="digest of its specification")
+
+
 class Specification(Strict):
     """Everything that decides a run's result."""
 
@@ -92,11 +99,15 @@ class Specification(Strict):
         default_factory=lambda: Learner.model_validate({}),
         description="how updates are computed; left out where nothing of it differs from its default",
     )
+    sources: dict[str, SourceRun] = Field(
+        {}, description="the runs that this one learns from, by what they are to it; absent where there is none"
+    )
 
     @model_serializer(mode="wrap")
-    def _without_a_usual_learner(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _without_what_is_usual(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Most runs have neither, and are called what they were called before there were any."""
         values: dict[str, Any] = handler(self)
-        return {key: value for key, value in values.items() if key != "learner" or value}
+        return {key: value for key, value in values.items() if key not in ("learner", "sources") or value}
 
     def digest(self) -> str:
         """SHA-256 of the canonical JSON form: equal for equal specifications, whatever the file's layout."""
@@ -127,6 +138,7 @@ def load_specification(path: Path) -> Specification:
     family, benchmark = resolve_benchmark(given.benchmark, f"{where}: benchmark")
     place = f"{where}: settings"
     refuse_conflicts(given.method, settings, given.budget, task_names(benchmark), place, held_out_names(benchmark))
+    refuse_sources(given.method, settings, dict.fromkeys(given.sources), where)
     resolved = {"family": family, **benchmark.model_dump(mode="json")}
     for key in resolved:
         if given.benchmark.get(key) != resolved[key]:
@@ -201,6 +213,29 @@ def refuse_conflicts(
     find = getattr(settings, "conflicts", None)
     for key, reason in find(budget=budget, tasks=trained) if find else ():
         raise SpecificationError(f"{where}{key and '.'}{key}: {reason}\n  see {method_page(method)}")
+
+
+def refuse_sources(
+    method: str, settings: BaseModel, sources: Mapping[str, Mapping[str, Any] | None], where: str
+) -> None:
+    """Refuse sources that the method cannot learn from (`Settings.source_conflicts`).
+
+    Args:
+        sources: the settings of each source run by what it is to this run; None where they are not known here.
+        where: the file, and the key under which the run's own keys stand.
+
+    Raises:
+        SpecificationError: names the source, or the setting in which the two differ.
+    """
+    find = getattr(settings, "source_conflicts", None)
+    found = find(sources) if find else (("sources", f"{method} learns from no other run"),) if sources else ()
+    for key, reason in found:
+        raise SpecificationError(f"{validation.join(where, key)}: {reason}\n  see {method_page(method)}")
+
+
+def leaves_weights(method: str) -> bool:
+    """Whether other runs can learn from a run of this method: it says so by `LEAVES_WEIGHTS` in its settings."""
+    return bool(getattr(settings_model(method), "LEAVES_WEIGHTS", False))
 
 
 def resolve_settings(method: str, values: dict[str, Any], where: str) -> BaseModel:

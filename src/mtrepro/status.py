@@ -24,6 +24,7 @@ from pydantic import BaseModel, Field, ValidationError
 from mtrepro.accepting import is_finished
 from mtrepro.engine.holder import DamagedFileError, Holder, file_system_time, read_holder
 from mtrepro.engine.lease import STALE_SECONDS
+from mtrepro.lineage import changed_sources, state_digest
 from mtrepro.paths import STATES_OF_CODE, checkpoint_folder, root, state_folder
 from mtrepro.results import RESULT_FILES
 from mtrepro.source import run_source
@@ -143,7 +144,8 @@ class _Files:
         return replace(row, **seen.progress.model_dump(), note=f"on {holder.host}")
 
     def _over(self, record: _Record) -> Row:
-        notes = (record.reason, None if self._of_todays_code() else f"made{OTHER_CODE}")
+        stale = "its sources were trained again" if changed_sources(self.folder) else f"made{OTHER_CODE}"
+        notes = (record.reason, None if self._of_todays_code() else stale)
         return replace(
             self.blank,
             state=record.status,
@@ -219,7 +221,8 @@ class _Files:
         """The step of the newest checkpoint of today's code; its name begins with it."""
         if not any(self.state.glob(STATES_OF_CODE)):
             return None
-        names = checkpoint_folder(self.state, self._source_digest()).glob("[0-9]*-*.pt")
+        made_by = state_digest(self._source_digest(), self.folder.parent, self.run.specification.sources)
+        names = checkpoint_folder(self.state, made_by).glob("[0-9]*-*.pt")
         return max((int(path.name.partition("-")[0]) for path in names), default=None)
 
 

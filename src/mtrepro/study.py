@@ -5,28 +5,40 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import Field, StringConstraints, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from mtrepro import validation
-from mtrepro.errors import SpecificationError
-from mtrepro.paths import NAME, root, shown
-from mtrepro.published import Compared, Comparison, Sentence, resolve_comparisons
-from mtrepro.specification import (
-    SCHEMA_VERSION,
-    Evaluation,
-    Learner,
-    Specification,
-    Strict,
-    held_out_names,
-    method_names,
-    refuse_conflicts,
-    resolve_benchmark,
-    resolve_settings,
-    settings_model,
-    task_names,
+from mtrepro.arms import (
+    Arm,
+    ArmName,
+    BenchmarkChoice,
+    BenchmarkFile,
+    MethodFile,
+    Source,
+    read_benchmark_file,
+    read_method_file,
 )
+from mtrepro.paths import NAME, shown
+from mtrepro.published import Compared, Comparison, Sentence, resolve_comparisons
+from mtrepro.specification import Learner, Strict
+from mtrepro.study_runs import Run, Runs
+
+__all__ = [
+    "Arm",
+    "BenchmarkFile",
+    "MethodFile",
+    "ResolvedStudy",
+    "Resources",
+    "Run",
+    "Source",
+    "Study",
+    "StudyEvaluation",
+    "load_study",
+    "read_benchmark_file",
+    "read_method_file",
+]
 
 
 class StudyEvaluation(Strict):
@@ -47,48 +59,6 @@ class Resources(Strict):
     tries: int = Field(5, gt=0, description="tries of a job; each continues from the checkpoint of the one before")
 
 
-class Arm(Strict):
-    """A method with the settings that one row of a table or one line of a figure uses."""
-
-    method: str = Field(description="the file in src/mtrepro/methods/ that learns")
-    label: str | None = Field(None, description="how tables and figures call the arm; null means its key")
-    reference: bool = Field(False, description="draw it as a horizontal line to compare with, not as a curve")
-    budget: int | None = Field(None, ge=0, description="vector steps; null means the study's")
-    seeds_per_job: int | None = Field(None, gt=0, description="seeds of one training job; null means the study's")
-    settings: dict[str, Any] = Field({}, description="settings of the method that differ from its defaults")
-    learner: Learner = Field(
-        default_factory=lambda: Learner.model_validate({}), description="how updates are computed; beside the study's"
-    )
-
-
-ArmName = Annotated[str, StringConstraints(pattern=rf"^{NAME}$")]
-
-
-class BenchmarkChoice(Strict):
-    """A benchmark of config/benchmarks/, with settings that the study changes."""
-
-    name: str = Field(description="a file in config/benchmarks/")
-    settings: dict[str, Any] = Field({}, description="settings of the benchmark that differ from its file")
-
-
-class BenchmarkFile(Strict):
-    """A file in config/benchmarks/."""
-
-    schema_version: Literal[1] = Field(description="version of this file format")
-    family: str = Field(description="the file in src/mtrepro/benchmarks/ that makes the environments")
-    title: str = Field(description="one line that says what it is")
-    settings: dict[str, Any] = Field(description="settings of the family")
-
-
-class MethodFile(Strict):
-    """A file in config/methods/: the default of every setting."""
-
-    schema_version: Literal[1] = Field(description="version of this file format")
-    title: str = Field(description="the method's name as papers write it")
-    paper: str = Field(description="where it was published")
-    settings: dict[str, Any] = Field(description="the default of every setting of the method")
-
-
 class Study(Strict):
     """One published experiment block: a benchmark, its arms, seeds and budget."""
 
@@ -105,9 +75,10 @@ class Study(Strict):
     metrics_every: int = Field(500, gt=0, description="vector steps between the rows of training.csv")
     settings: dict[str, Any] = Field({}, description="settings shared by all arms whose method knows them")
     learner: Learner = Field(
-        default_factory=lambda: Learner.model_validate({}), description="how all arms compute their updates"
+        default_factory=lambda: Learner.model_validate({}), description="how all runs compute their updates"
     )
     arms: dict[ArmName, Arm] = Field(min_length=1, description="the rows of the tables, in order")
+    sources: dict[ArmName, Source] = Field({}, description="runs that arms learn from, in no table")
     published: list[Comparison] = Field([], description="the printed numbers that arms are compared with")
     conditions_differ: list[Sentence] = Field(
         [], description="what differs from the papers in every comparison; any makes the verdict `not comparable`"
@@ -157,16 +128,6 @@ class Study(Strict):
 
 
 @dataclass(frozen=True)
-class Run:
-    """One arm with one seed."""
-
-    arm: str
-    seed: int
-    specification: Specification
-    name: str
-
-
-@dataclass(frozen=True)
 class ResolvedStudy:
     """A study with all its runs, every setting resolved and checked."""
 
@@ -175,8 +136,14 @@ class ResolvedStudy:
     benchmark: dict[str, Any]
     tasks: tuple[str, ...]
     held_out: tuple[str, ...]  # those of the tasks that no run trains on
-    runs: tuple[Run, ...]
+    runs: tuple[Run, ...]  # of the arms, in order; then those that are there for others to learn from
+    sources: frozenset[str]  # the runs that others learn from, by name
     published: tuple[Compared, ...]
+
+    @property
+    def arm_runs(self) -> tuple[Run, ...]:
+        """The runs of the arms: those of which the tables speak."""
+        return tuple(run for run in self.runs if run.arm in self.study.arms)
 
     @property
     def results(self) -> Path:
@@ -190,10 +157,16 @@ class ResolvedStudy:
 
     @property
     def jobs(self) -> list[list[Run]]:
-        """The runs by training job: seeds of one arm, as many as one process shall train."""
-        found: list[list[Run]] = []
+        """The runs by training job: seeds of one arm, as many as one process shall train.
+
+        A run that learns from others, or from which others learn, has a job of its own: it waits for other files than
+        its neighbours.
+        """
+        found = [[run] for run in self.runs if run.specification.sources or run.name in self.sources]
+        alone = {run.name for (run,) in found}
         for name, arm in self.study.arms.items():
-            runs, count = [run for run in self.runs if run.arm == name], arm.seeds_per_job or self.study.seeds_per_job
+            runs = [run for run in self.runs if run.arm == name and run.name not in alone]
+            count = arm.seeds_per_job or self.study.seeds_per_job
             found += [runs[first : first + count] for first in range(0, len(runs), count)]
         return found
 
@@ -217,96 +190,15 @@ def load_study(path: Path) -> ResolvedStudy:
     """
     where = shown(path)
     study = validation.validate(Study, validation.read_yaml(path), where, "docs/study.md")
-    benchmark, tasks, held_out, episodes = _resolve_benchmark(study, where)
-    evaluation = Evaluation(every=study.evaluation.every, episodes=study.evaluation.episodes or episodes)
-    _refuse_unknown_methods(study, where)
-    _refuse_unused_settings(study, where)
-    runs: list[Run] = []
-    for name, arm in study.arms.items():
-        settings = _resolve_arm(study, name, arm, tasks, held_out, where)
-        for seed in study.seeds:
-            specification = Specification(
-                schema_version=SCHEMA_VERSION,
-                method=arm.method,
-                settings=settings,
-                benchmark=benchmark,
-                seed=seed,
-                budget=_budget(study, arm),
-                evaluation=evaluation,
-                metrics_every=study.metrics_every,
-                learner=arm.learner.over(study.learner),
-            )
-            runs.append(Run(name, seed, specification, specification.run_name()))
-    _refuse_twins(runs, where)
-    arms = {run.arm: run.specification for run in runs}
+    runs = Runs(study, where)
+    of_arms = runs.of_arms()
+    arms = {run.arm: run.specification for run in of_arms}
+    here = runs.here
+    trained = len(here.tasks) - len(here.held_out)
     published = resolve_comparisons(
-        study.published, study.conditions_differ, study.conditions_alike, arms, len(tasks) - len(held_out), where
+        study.published, study.conditions_differ, study.conditions_alike, arms, trained, where
     )
-    return ResolvedStudy(path, study, benchmark, tasks, held_out, tuple(runs), published)
-
-
-def read_method_file(method: str) -> MethodFile:
-    """config/methods/<method>.yaml."""
-    path = root() / "config" / "methods" / f"{method}.yaml"
-    return validation.validate(MethodFile, validation.read_yaml(path), shown(path), "docs/adding-a-method.md")
-
-
-def read_benchmark_file(name: str, where: str) -> BenchmarkFile:
-    """config/benchmarks/<name>.yaml; `where` names the key that asked for it."""
-    folder = root() / "config" / "benchmarks"
-    known = sorted(path.stem for path in folder.glob("*.yaml"))
-    if name not in known:
-        raise validation.unknown(where, "benchmark", name, known, "docs/adding-a-benchmark.md")
-    path = folder / f"{name}.yaml"
-    return validation.validate(BenchmarkFile, validation.read_yaml(path), shown(path), "docs/adding-a-benchmark.md")
-
-
-def _resolve_benchmark(study: Study, where: str) -> tuple[dict[str, Any], tuple[str, ...], tuple[str, ...], int]:
-    choice = study.benchmark
-    file = read_benchmark_file(choice.name, f"{where}: benchmark")
-    changed = f"{where}: benchmark.settings" if choice.settings else f"config/benchmarks/{choice.name}.yaml: settings"
-    family, settings = resolve_benchmark({"family": file.family, **file.settings, **choice.settings}, changed)
-    resolved = {"family": family, **settings.model_dump(mode="json")}
-    return resolved, task_names(settings), held_out_names(settings), int(resolved["evaluation_episodes"])
-
-
-def _resolve_arm(
-    study: Study, name: str, arm: Arm, tasks: tuple[str, ...], held_out: tuple[str, ...], where: str
-) -> dict[str, Any]:
-    place = validation.join(where, "arms", name)
-    known = settings_model(arm.method).model_fields
-    shared = {key: value for key, value in study.settings.items() if key in known}
-    defaults = read_method_file(arm.method).settings
-    settings = resolve_settings(arm.method, {**defaults, **shared, **arm.settings}, f"{place}.settings")
-    refuse_conflicts(arm.method, settings, _budget(study, arm), tasks, f"{place}.settings", held_out)
-    return settings.model_dump(mode="json")
-
-
-def _budget(study: Study, arm: Arm) -> int:
-    return study.budget if arm.budget is None else arm.budget
-
-
-def _refuse_unknown_methods(study: Study, where: str) -> None:
-    for name, arm in study.arms.items():
-        if arm.method not in method_names():
-            place = validation.join(where, "arms", name, "method")
-            raise validation.unknown(place, "method", arm.method, method_names(), "docs/methods/")
-
-
-def _refuse_unused_settings(study: Study, where: str) -> None:
-    methods = sorted({arm.method for arm in study.arms.values()})
-    known = sorted({key for method in methods for key in settings_model(method).model_fields})
-    for key in study.settings:
-        if key not in known:
-            raise validation.unknown(f"{where}: settings.{key}", "key", key, known)
-
-
-def _refuse_twins(runs: list[Run], where: str) -> None:
-    seen: dict[str, Run] = {}
-    for run in runs:
-        twin = seen.setdefault(run.name, run)
-        if twin is not run:
-            raise SpecificationError(
-                f"{where}: arms.{run.arm}: is the same as arm {twin.arm}: every setting is equal\n"
-                "  change a setting of one, or remove it"
-            )
+    sources = {run.name: run for run in runs.sources.values()}
+    others = [run for name, run in sources.items() if name not in {run.name for run in of_arms}]
+    every = (*of_arms, *others)
+    return ResolvedStudy(path, study, here.benchmark, here.tasks, here.held_out, every, frozenset(sources), published)

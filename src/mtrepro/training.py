@@ -33,10 +33,13 @@ from mtrepro.methods import Method, Problem, Together
 from mtrepro.methods._loading import make_method
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import torch
 
     from mtrepro.engine.clock import Part
     from mtrepro.engine.records import Storage
+    from mtrepro.methods import Weights
     from mtrepro.specification import Specification
 
 TROUBLE_EVERY = 100  # vector steps between two looks at the method's health; fixed, so that equal runs stop alike
@@ -86,6 +89,7 @@ class Trainer:
         stock: bool = False,
         storage: Storage | None = None,
         say: Callable[[str], None] | None = None,
+        sources: Mapping[str, Weights] | None = None,
     ) -> None:
         self.specification = specification
         learner = specification.learner
@@ -97,6 +101,7 @@ class Trainer:
         problem = Problem(
             tuple(self.trained.tasks), self.benchmark.observation_shape, self.benchmark.observation_dtype,
             self.benchmark.action_size, self.benchmark.action_mask, self.benchmark.horizon, storage, self.execution,
+            sources or {},
         )  # fmt: skip
         self.method: Method = make_method(
             specification.method, specification.settings, problem, specification.seed, device

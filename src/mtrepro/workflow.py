@@ -16,6 +16,7 @@ from mtrepro import validation
 from mtrepro.accepting import recorded_source, same_results
 from mtrepro.engine.files import write_atomically
 from mtrepro.errors import MtreproError, SpecificationError
+from mtrepro.lineage import WEIGHTS, changed_sources
 from mtrepro.manifest import manifest_text
 from mtrepro.paths import root, shown
 from mtrepro.source import module_digest, run_source
@@ -54,8 +55,42 @@ class Study:
 
     @property
     def runs(self) -> list[str]:
-        """The names of all runs, in the order of the study."""
-        return list(self._runs)
+        """The names of the arms' runs, in the order of the study."""
+        return [run.name for run in self._resolved.arm_runs]
+
+    @property
+    def sources(self) -> list[str]:
+        """The names of the runs that others learn from."""
+        return [run for run in self._runs if run in self._resolved.sources]
+
+    def keep(self, run: str) -> str:
+        """What the run leaves: its results, or its weights too."""
+        return "weights" if run in self._resolved.sources else "results"
+
+    def weights_for(self, run: str) -> list[str]:
+        """The files that the run learns from."""
+        return [f"{self.results}/{source}/{WEIGHTS}" for source in self._sources_of(run)]
+
+    def traced(self, run: str) -> list[str]:
+        """The file that says what the run is to learn from; of a run that learns from no other, none."""
+        return [f"{self.results}/{run}/sources.json"] if self._sources_of(run) else []
+
+    def must_learn_again(self, run: str) -> bool:
+        """Whether a finished run learnt from what its sources are no longer, or will not be once they are trained.
+
+        A source whose files were lost is trained again, which by itself is no reason: its weights are compared then.
+        """
+        if changed_sources(root() / self.results / run):
+            return True
+        return any(self._edited(source) or self.must_learn_again(source) for source in self._sources_of(run))
+
+    def _sources_of(self, run: str) -> list[str]:
+        return list(dict.fromkeys(source.run for source in self._runs[run].specification.sources.values()))
+
+    def _edited(self, run: str) -> bool:
+        """Whether a finished run was made by code that counts as other than today's."""
+        then = recorded_source(root() / self.results / run)
+        return then is not None and self.source_digest(run) != then
 
     @property
     def groups(self) -> list[Group]:
@@ -136,7 +171,7 @@ class Study:
 
     def present(self) -> list[str]:
         """The runs that have a result, diverged ones included, each with a digest of what it is."""
-        files = {run: root() / self.results / run / "run.json" for run in self._runs}
+        files = {run: root() / self.results / run / "run.json" for run in self.runs}
         return [f"{run}:{_digest(file.read_bytes())}" for run, file in files.items() if file.is_file()]
 
 

@@ -21,7 +21,15 @@ from mtrepro.source import closure
 from mtrepro.specification import method_names, refuse_conflicts, settings_model
 from mtrepro.study import read_method_file
 from mtrepro.training import Stopped, Trainer
-from tests.conftest import LEARNING, known_to, sees_pictures, takes_several_tasks, toy_for, toy_specification
+from tests.conftest import (
+    LEARNING,
+    known_to,
+    sees_pictures,
+    takes_several_tasks,
+    toy_for,
+    toy_sources,
+    toy_specification,
+)
 
 CPU = torch.device("cpu")
 METHODS = method_names()
@@ -50,7 +58,8 @@ class Watcher:
 
 
 def trainer(name: str, workers: int = 0, **changed: Any) -> Trainer:
-    return Trainer(toy_specification(name, **changed), CPU, workers)
+    specification = toy_specification(name, **changed)
+    return Trainer(specification, CPU, workers, sources=toy_sources(specification))
 
 
 class Finished(NamedTuple):

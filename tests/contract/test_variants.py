@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from mtrepro.engine import checkpoint
+from mtrepro.study import read_method_file
 from mtrepro.training import Stopped
 from tests.contract.test_methods import Watcher, feed, fingerprint, finished, trainer
 
@@ -29,6 +30,7 @@ DREAMER_V2 = {
     "exploration_noise": 0.0,
     "weight_decay": 1e-6,
 }
+TABLE = read_method_file("transfer").settings["groups"]
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("mt_sac", {"task_input": "none", "replay_sampling": "stratified"}),
     ("multi_head", {"head_layers": 1, "temperature_per_task": False}),
@@ -41,6 +43,8 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("ptsl", {"residual": "sum", "depth": 1}),
     ("dreamer", DREAMER_V2),
     ("dreamer", {"continue_scale": 10.0, "reinforce_share": 0.5, "entropy_scale": 1e-3}),
+    ("transfer", {"groups": TABLE | {"encoder": "frozen", "dynamics": "frozen"}, "slow_critic_every": 7}),
+    ("meta_model_transfer", {"reward_features": "source", "continue_scale": 10.0, "decoder": "fresh"}),
     ("dreamer", {**DREAMER_V2, "state_space": "transformer"}),
     ("multi_task_dreamer", {"state_space": "transformer"}),
     ("multi_task_dreamer", {"sharing": "shared", "state_space": "transformer"}),

@@ -101,10 +101,11 @@ def test_a_mistake_in_digests_names_file_and_key(checkout: Path) -> None:
 
 # The sbatch that the head calls
 
-QUEUE = "{job}|{state}|an-older-head|{folder}|{time}|rule_train_wildcards_mt_sac-s0-0"
-CALL = ("--parsable", "--job-name", "this-head", "--comment", "rule_train_wildcards_mt_sac-s0-0")
+QUEUE = "{job}|{state}|an-older-head|{folder}|{time}|rule_{rule}_wildcards_mt_sac-s0-0"
+CALL = ("--parsable", "--job-name", "this-head", "--comment", "rule_{rule}_wildcards_mt_sac-s0-0")
 
 
+@pytest.mark.parametrize("rule", ["train", "train_source"])
 @pytest.mark.parametrize(
     ("job", "state", "time", "answer"),
     [
@@ -116,19 +117,20 @@ CALL = ("--parsable", "--job-name", "this-head", "--comment", "rule_train_wildca
     ],
 )
 def test_a_dead_heads_job_is_taken_over_and_any_other_is_submitted(
-    tmp_path: Path, job: str, state: str, time: str, answer: str
+    tmp_path: Path, job: str, state: str, time: str, answer: str, rule: str
 ) -> None:
     (tmp_path / "src").mkdir()
     (tmp_path / "src/code.py").touch()
     (tmp_path / "containers").mkdir()
-    queue = QUEUE.format(job=job, state=state, time=time, folder=tmp_path)
+    queue = QUEUE.format(job=job, state=state, time=time, folder=tmp_path, rule=rule)
+    call = [word.format(rule=rule) for word in CALL]
     for name, body in {"squeue": f"echo '{queue}'", "scontrol": "echo $* >&2", "sbatch": "echo 8"}.items():
         (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
         (tmp_path / name).chmod(0o755)
     ours = ROOT / "workflow/bin"
     environment = os.environ | {"PATH": f"{ours}:{tmp_path}:{os.environ['PATH']}"}
     done = subprocess.run(
-        ("sbatch", *CALL, "-D", str(tmp_path)), env=environment, capture_output=True, text=True, check=True
+        ("sbatch", *call, "-D", str(tmp_path)), env=environment, capture_output=True, text=True, check=True
     )
     assert done.stdout == f"{answer}\n"
     assert ("update jobid=7 jobname=this-head" in done.stderr) == (answer == "7")

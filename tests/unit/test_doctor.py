@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from mtrepro import doctor, paths
+from mtrepro.benchmarks import pixels_gl
 from mtrepro.doctor import Finding, graphics, installation, machine
 from mtrepro.errors import PROBLEMS_FOUND, SpecificationError
 
@@ -98,7 +99,7 @@ def test_a_package_that_results_depend_on_must_be_there(tmp_path: Path, monkeypa
 
 def test_a_machine_without_gpu_gl_git_or_containers_has_no_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: None)
-    monkeypatch.setattr(graphics, "_outcome", lambda process: (process.kill(), process.communicate(), "no library")[-1])
+    monkeypatch.setattr(pixels_gl, "outcome", lambda process: (process.kill(), process.communicate(), "no library")[-1])
     monkeypatch.delenv("DISPLAY", raising=False)
     found = states(machine.tools()) | states(graphics.gl())
     assert found == {"containers": "note", "Slurm": "note", "history": "note", "GL": "note"}
@@ -134,9 +135,9 @@ def test_a_driver_that_torch_cannot_use_is_a_problem(monkeypatch: pytest.MonkeyP
     ],
 )
 def test_a_gl_backend_may_fail_in_any_way(monkeypatch: pytest.MonkeyPatch, script: str, reason: str | None) -> None:
-    monkeypatch.setattr(graphics, "RENDER", script)
-    monkeypatch.setattr(graphics, "SECONDS", 2.0 if reason and "answer" in reason else 60.0)
-    said = graphics._outcome(graphics._start("egl"))
+    monkeypatch.setattr(pixels_gl, "RENDER", script)
+    monkeypatch.setattr(pixels_gl, "SECONDS", 2.0 if reason and "answer" in reason else 60.0)
+    said = pixels_gl.outcome(pixels_gl.start("egl"))
     assert said is None if reason is None else said is not None and said.startswith(reason)
 
 

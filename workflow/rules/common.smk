@@ -68,3 +68,17 @@ def source_digest(wildcards):
 
 def run_label(wildcards):
     return STUDY.label(wildcards.run)
+
+
+def what_run_keeps(wildcards):
+    return STUDY.keep(wildcards.run)
+
+
+def weights_for_run(wildcards):
+    return STUDY.weights_for(wildcards.run)
+
+
+def traced_sources(wildcards):
+    """Ancient while the run learnt from what its sources are: a source made again to the same bits repeats nothing."""
+    files = STUDY.traced(wildcards.run)
+    return files if STUDY.must_learn_again(wildcards.run) else ancient(files)

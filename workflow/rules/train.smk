@@ -1,4 +1,5 @@
-# From a study to its runs: one specification and one training job for each arm and seed.
+# From a study to its runs: one specification and one training job for each arm and seed, and for each run that these
+# learn from.
 
 
 rule specify:
@@ -17,11 +18,27 @@ rule specify:
         "mtrepro specify {input.study} {wildcards.run} --output {output.specification} 2> {log}"
 
 
+# What a run is to learn from. Small, and made again whenever a source is: Snakemake then compares its content.
+rule trace:
+    input:
+        specification=ancient("<runs>/{run}/specification.yaml"),
+        weights=weights_for_run,
+    output:
+        sources="<runs>/{run}/sources.json",
+    log:
+        "<runs>/logs/trace/{run}.log",
+    container:
+        IMAGES["analysis"]
+    shell:
+        "mtrepro trace {input.specification} --output {output.sources} 2> {log}"
+
+
 rule train:
     # Ancient: file times mean nothing on a fresh clone. What counts is in params: the two digests.
     # Checkpoints are not declared, or Snakemake would delete them before each try; the trainer keeps that house itself.
     input:
         specification=ancient("<runs>/{run}/specification.yaml"),
+        sources=traced_sources,  # of a run that learns from others
     output:
         evaluation="<runs>/{run}/evaluation.csv",
         training="<runs>/{run}/training.csv",
@@ -49,12 +66,30 @@ rule train:
         workers=STUDY.workers,
         device=STUDY.device,
         label=run_label,
+        keep=what_run_keeps,
     params:
         specification=specification_digest,
         source=source_digest,  # edits to the code that this run imports rerun it; edits elsewhere do not
     shell:
         "mtrepro train {input.specification} --threads {resources.torch_threads} --workers {resources.workers}"
-        " --device {resources.device} --label '{resources.label}' --log {log} --wait"
+        " --device {resources.device} --label '{resources.label}' --keep {resources.keep} --log {log} --wait"
+
+
+if STUDY.sources:
+
+    # The same job for a run that others learn from: it leaves its weights too.
+    use rule train as train_source with:
+        output:
+            evaluation="<runs>/{run}/evaluation.csv",
+            training="<runs>/{run}/training.csv",
+            timing="<runs>/{run}/timing.csv",
+            weights="<runs>/{run}/weights.pt",
+            provenance="<runs>/{run}/run.json",
+        wildcard_constraints:
+            run="|".join(STUDY.sources),
+
+    ruleorder: train_source > train
+
 
 
 # The same for several seeds of an arm in one process (`seeds_per_job`). Which they are no wildcard can say.

@@ -6,24 +6,14 @@ import importlib.util
 import os
 import shutil
 import subprocess
-import sys
 import warnings
 from collections.abc import Iterator
 
+from mtrepro.benchmarks import pixels_gl
 from mtrepro.doctor import Finding
 
-SECONDS = 60.0  # that a GL backend or a tool may take to answer
-BACKENDS = ("egl", "osmesa", "glfw")  # what MUJOCO_GL may say; glfw opens a window through GLX
-RENDER = """
-import mujoco
-model = mujoco.MjModel.from_xml_string("<mujoco><worldbody><geom size='1'/></worldbody></mujoco>")
-data = mujoco.MjData(model)
-mujoco.mj_forward(model, data)
-with mujoco.Renderer(model, 16, 16) as renderer:
-    renderer.update_scene(data)
-    assert renderer.render().shape == (16, 16, 3)
-print("rendered", flush=True)
-"""
+SECONDS = 60.0  # that a tool may take to answer
+BACKENDS = (*pixels_gl.WINDOWLESS, "glfw")  # glfw opens a window through GLX
 
 
 def torch_and_gpu() -> Iterator[Finding]:
@@ -57,14 +47,16 @@ def gl() -> Iterator[Finding]:
         yield Finding("GL", "note", "not tried: mujoco is not installed")
         return
     # All at once: each spends its time in loading.
-    tries = {backend: _start(backend) for backend in BACKENDS if backend != "glfw" or os.environ.get("DISPLAY")}
-    results = {backend: _outcome(process) for backend, process in tries.items()}
+    tries = {
+        backend: pixels_gl.start(backend) for backend in BACKENDS if backend != "glfw" or os.environ.get("DISPLAY")
+    }
+    results = {backend: pixels_gl.outcome(process) for backend, process in tries.items()}
     works = [backend for backend, reason in results.items() if reason is None]
     failed = [f"{backend}: {reason}" for backend, reason in results.items() if reason is not None]
     if "glfw" not in tries:
         failed.append("glfw: not tried, there is no display")
     if works:
-        found = f"MuJoCo renders with {', '.join(works)}; set MUJOCO_GL={works[0]}"
+        found = f"MuJoCo renders with {', '.join(works)}"
         yield Finding("GL", "ok", "\n".join([found, *failed]))
     else:
         found = "MuJoCo cannot render; training from states needs no GL, only pictures and videos do"
@@ -83,35 +75,3 @@ def _driver() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return said[0] if said else None
-
-
-def _start(backend: str) -> subprocess.Popen[str]:
-    environment = {**os.environ, "MUJOCO_GL": backend, "PYOPENGL_PLATFORM": backend}
-    if backend == "glfw":
-        del environment["PYOPENGL_PLATFORM"]
-    return subprocess.Popen(
-        [sys.executable, "-c", RENDER],
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def _outcome(process: subprocess.Popen[str]) -> str | None:
-    """None where the backend rendered, else why not."""
-    try:
-        printed, complaint = process.communicate(timeout=SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.communicate()
-        return f"did not answer within {SECONDS:.0f} s"
-    if "rendered" in printed:  # what fails while the process ends, after the picture, is no matter
-        return None
-    if process.returncode < 0:
-        return f"ended by signal {-process.returncode}"
-    lines = [line for line in complaint.splitlines() if line and not line[0].isspace()]
-    errors = [line for line in lines if "Error" in line and "Exception ignored" not in line]
-    reason = (errors or lines or [f"ended with status {process.returncode}"])[0][:160]
-    return f"its library is not there ({reason})" if "'NoneType'" in reason else reason  # PyOpenGL's way to say so

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -112,16 +112,29 @@ def play_or_reason(job: Job) -> Trajectory | str:
 
 
 def _record(environment: Environment, actions: int, stream: np.random.Generator, steps: int) -> Trajectory:
-    observations, outcomes = [environment.reset().copy()], [(0.0,) * len(OUTCOME)]
+    see = _what_is_kept(environment)
+    observations, outcomes = [see(environment.reset())], [(0.0,) * len(OUTCOME)]
     action = np.zeros(actions, np.float32)
     for step in range(steps):
         if step % HELD == 0:
             action = stream.uniform(-1.0, 1.0, size=actions).astype(np.float32)
         given = environment.step(action.copy())
-        observations.append(given.observation.copy())
+        observations.append(see(given.observation))
         flags = float(given.terminated), float(given.truncated), float(given.success)
         outcomes.append((step + 1.0, float(given.reward), float(given.raw_reward), *flags))
         if given.terminated or given.truncated:
-            observations.append(environment.reset().copy())
+            observations.append(see(environment.reset()))
             outcomes.append((step + 1.0, *(0.0,) * (len(OUTCOME) - 1)))
     return Trajectory(np.stack(observations), np.array(outcomes, dtype=np.float64))
+
+
+def _what_is_kept(environment: Environment) -> Callable[[NDArray[Any]], NDArray[Any]]:
+    """What a row keeps of an observation: itself, or the numbers of a simulated task whose pictures a renderer draws.
+
+    Another driver draws other pixels of the same physics, and without GL there is none.
+    """
+    numbers = getattr(environment, "numbers", None)
+    if numbers is None:
+        return lambda observation: observation.copy()
+    environment.draws = False  # type: ignore[attr-defined]
+    return lambda observation: np.array(numbers())

@@ -5,7 +5,9 @@ A method is a module `methods/<name>.py` with
 - `Settings`: a frozen pydantic model without defaults (they stand in `config/methods/<name>.yaml`), every field
   described. It may have `conflicts(budget, tasks)`, which yields (setting, reason) for what cannot work. It uses
   nothing but pydantic, typing, collections.abc and modules whose name ends in `settings`, because planning reads it
-  without importing the file;
+  without importing the file. A method whose runs others can learn from has `LEAVES_WEIGHTS: ClassVar[bool] = True`
+  there, and a method `weights()`; one that learns from other runs has `source_conflicts(sources)`, which yields
+  (key, reason) for sources that will not do, and finds what they left in `Problem.sources`;
 - a class named as the file (`mt_sac` -> `MtSac`) that follows the protocol `Method` below. It may have a class method
   `together(methods)`, which takes several of its own, equal but for their seeds, and gives a `Together` that does their
   updates at once with the bits that each has alone, or None where it cannot: then they learn one after the other.
@@ -16,8 +18,9 @@ follows the protocol `Adaptive`, too; a benchmark that holds out tasks is for su
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
     from mtrepro.engine.records import Storage
 
 Array = NDArray[Any]
+Weights = Mapping[str, Mapping[str, torch.Tensor]]  # of a trained method: parameter group -> name in it -> tensor
 
 
 class Problem(NamedTuple):
@@ -44,6 +48,7 @@ class Problem(NamedTuple):
     horizon: int
     storage: Storage | None = None  # None: the machine's memory, and so every checkpoint
     execution: Execution | None = None  # how updates are computed; None: in fp32, one operation after the other
+    sources: Mapping[str, Weights] = MappingProxyType({})  # what other runs left, by what they are to this one
 
     @property
     def tasks(self) -> int:
@@ -115,6 +120,15 @@ class Method(Protocol):
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Continue from `state`, bit for bit."""
+        ...
+
+
+@runtime_checkable
+class LeavesWeights(Protocol):
+    """A method whose runs others can learn from."""
+
+    def weights(self) -> Weights:
+        """Every parameter as it is now, by group and name; nothing of optimisers, replay or streams."""
         ...
 
 

@@ -9,19 +9,19 @@ a table of them, and says where the papers, their code and these files differ.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import ClassVar
 
 import torch
 
-from mtrepro.engine.sequence_replay import Sequences
 from mtrepro.methods import Problem
-from mtrepro.world_model.agent import DreamerAgent
-from mtrepro.world_model.behaviour import Behaviour
-from mtrepro.world_model.model import WorldModel
 from mtrepro.world_model.settings import DreamerSettings
+from mtrepro.world_model.single import SingleDreamer
 
 
 class Settings(DreamerSettings):
     """Every hyper-parameter of Dreamer; the defaults are in config/methods/dreamer.yaml."""
+
+    LEAVES_WEIGHTS: ClassVar[bool] = True
 
     def conflicts(self, budget: int, tasks: Sequence[str]) -> Iterator[tuple[str, str]]:
         """Settings that cannot work with this budget and these tasks."""
@@ -30,22 +30,8 @@ class Settings(DreamerSettings):
             yield "", f"dreamer learns one task, not {len(tasks)}: choose one of the benchmark's ({', '.join(tasks)})"
 
 
-class Dreamer(DreamerAgent[Settings]):
+class Dreamer(SingleDreamer[Settings]):
     """One Dreamer on one task."""
 
     def __init__(self, settings: Settings, problem: Problem, seed: int, device: torch.device) -> None:
         super().__init__(settings, problem, seed, device, "dreamer")
-
-    @property
-    def model(self) -> WorldModel:
-        """The world model."""
-        return self.minds[0].model
-
-    @property
-    def behaviour(self) -> Behaviour:
-        """Actor and critic."""
-        return self.minds[0].behaviour
-
-    def draw(self) -> Sequences:
-        """Sequences of the task."""
-        return self.replay.draw(self.settings.sequences, self.settings.length)

@@ -12,7 +12,7 @@ docs/methods/multi_task_dreamer.md has the equations, and says where published c
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -30,6 +30,8 @@ from mtrepro.world_model.settings import DreamerSettings
 
 class Settings(DreamerSettings):
     """Every hyper-parameter of the multi-task Dreamer; the defaults are in config/methods/multi_task_dreamer.yaml."""
+
+    LEAVES_WEIGHTS: ClassVar[bool] = True
 
     sequences: int = Field(gt=0, description="sequences of each task in one update")
     sharing: Literal["separate", "shared", "embedded"] = Field(

@@ -214,7 +214,8 @@ class Acting(ABC, Generic[S]):
 
     def adam(self, parameters: Iterable[nn.Parameter], rate: float) -> Adam:
         """An optimiser as the settings say."""
-        return Adam(parameters, rate, epsilon=self.settings.adam_epsilon)
+        trained = [parameter for parameter in parameters if parameter.requires_grad]  # what is frozen belongs to none
+        return Adam(trained, rate, epsilon=self.settings.adam_epsilon)
 
     def _by_mind(self, task: Tensor) -> Iterator[tuple[Mind, Any]]:
         """Each mind with its rows of some tasks, (rows,); those that have none are left out."""

@@ -18,8 +18,9 @@ from torch import Tensor
 
 from mtrepro.engine.compilation import Compiled
 from mtrepro.engine.sequence_replay import Sequences
-from mtrepro.methods import Problem
+from mtrepro.methods import Problem, Weights
 from mtrepro.world_model.acting import Acting, S
+from mtrepro.world_model.groups import named_groups
 from mtrepro.world_model.imagination import Noise
 from mtrepro.world_model.model import ModelLoss
 
@@ -93,6 +94,19 @@ class DreamerAgent(Acting[S]):
             "actor_loss": judged.actor_loss, "critic_loss": critic_loss, "imagined_return": judged.returns.mean(),
             "entropy": judged.entropy, "actor_gradient": actor_norm, "critic_gradient": critic_norm,
         }  # fmt: skip
+
+    def weights(self) -> Weights:
+        """Every parameter by group and name, for runs that learn from this one.
+
+        What minds of single tasks do not share stands under group/task.
+        """
+        first, last = (named_groups(mind.model, mind.behaviour) for mind in (self.minds[0], self.minds[-1]))
+        common = [group for group in first if all(p is last[group][name] for name, p in first[group].items())]
+        left = {group: first[group] for group in common}
+        for task, mind in zip(self.problem.task_names, self.minds, strict=False):  # one mind has all in common
+            groups = named_groups(mind.model, mind.behaviour)
+            left |= {f"{group}/{task}": named for group, named in groups.items() if group not in common}
+        return left
 
     def _moved(self) -> list[Tensor]:
         """Every tensor that an update changes."""
