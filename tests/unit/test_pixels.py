@@ -1,4 +1,4 @@
-"""What every pixel family promises: pictures, repeated actions, equal bits, a state that another simulator goes on from."""
+"""What every pixel family promises: pictures, repeated actions, equal bits, a state that others go on from."""
 
 from __future__ import annotations
 
@@ -158,7 +158,9 @@ def test_unstable_physics_are_an_error_in_training_and_end_an_evaluations_episod
 
 def test_no_gl_library_is_said_with_what_each_backend_answered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MUJOCO_GL", raising=False)
-    monkeypatch.setattr(pixels_gl, "RENDER", "raise AttributeError(\"'NoneType' object has no attribute 'glGetError'\")")
+    monkeypatch.setattr(
+        pixels_gl, "RENDER", "raise AttributeError(\"'NoneType' object has no attribute 'glGetError'\")"
+    )
     pixels_gl.context.cache_clear()
     pixels_gl.renderer.cache_clear()
     with pytest.raises(MissingError) as caught:
