@@ -19,6 +19,7 @@ from tests.bench.dreamer import BEHAVIOUR, MODEL, WHOLE
 from tests.bench.environments import ALONE, ASYNC, STOCK, SYNC, Recording
 from tests.bench.family import ARMS, GATHERED, ONE, gathered
 from tests.bench.measuring import Effort, record, write
+from tests.bench.pixels import MEASURED, OURS, OWN
 from tests.bench.showing import BEGIN, END, document
 from tests.bench.update import flops_of_update, make_method
 
@@ -34,6 +35,7 @@ ROWS = {
     "update": list(UPDATES),
     "family": [*ARMS, GATHERED, ONE],
     "dreamer": [f"{name}: {part}" for name in DREAMERS for part in (WHOLE, MODEL, BEHAVIOUR)],
+    "pixels": [f"{task}, {who}" for tasks in MEASURED.values() for task in tasks for who in (OURS, OWN)],
     "training": ["MT10, 0 workers", "MT10, 2 workers", "demo, 0 workers"],
     "checkpoint": [
         "save: write, hash, fsync, rename",
