@@ -20,6 +20,7 @@ from tests.bench.environments import ALONE, ASYNC, STOCK, SYNC, Recording
 from tests.bench.family import ARMS, GATHERED, ONE, gathered
 from tests.bench.imagination import AGAIN, KEPT, PARTS
 from tests.bench.measuring import Effort, record, write
+from tests.bench.pixels import MEASURED, OURS, OWN
 from tests.bench.seeds import IN_STEP, IN_TURN, SIZES
 from tests.bench.seeds import ONE as ONE_SEED
 from tests.bench.showing import BEGIN, END, document
@@ -39,6 +40,7 @@ ROWS = {
     "seeds": [f"{size}: {what}" for size in SIZES for what in (ONE_SEED, IN_STEP, IN_TURN)],
     "dreamer": [f"{name}: {part}" for name in DREAMERS for part in (WHOLE, MODEL, BEHAVIOUR)],
     "imagination": [f"{part}: {way}" for part in PARTS for way in (KEPT, AGAIN)],
+    "pixels": [f"{task}, {who}" for tasks in MEASURED.values() for task in tasks for who in (OURS, OWN)],
     "training": ["MT10, 0 workers", "MT10, 2 workers", "demo, 0 workers"],
     "keeping": ["MT10, 400 x 3", "demo, 64 x 2"],
     "checkpoint": [

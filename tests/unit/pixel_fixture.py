@@ -45,7 +45,7 @@ def actions(count: int, size: int, seed: int = 0) -> Array:
 
 
 def play(one: Environment, sequence: Array) -> list[bytes]:
-    """What an environment gives for a sequence of actions, picture and numbers, as bytes, episode after episode."""
+    """What an environment gives for a sequence of actions, pictures and numbers as bytes, episode after episode."""
     given = []
     for action in sequence:
         step = one.step(action)

@@ -1,4 +1,4 @@
-"""What every pixel family promises: pictures, repeated actions, equal bits, a state that another one goes on from."""
+"""What every pixel family promises: pictures, repeated actions, equal bits, a state that others go on from."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ class Settings(NamedSettings):
 
 
 class Suite:
-    """One task of the suite, made anew for each episode; see the protocol `Simulator`."""
+    """One task of the suite; see the protocol `Simulator`."""
 
     def __init__(self, task: str) -> None:
         self._domain, self._task, actions = TASKS[task]
@@ -61,9 +61,11 @@ class Suite:
         self.high: NDArray[np.float32] = np.full(actions, 1, np.float32)
 
     def reset(self, seed: int) -> None:
-        """Begin an episode of a new environment, whose every random number comes from the seed."""
-        self.close()
-        self._environment = self._suite.load(self._domain, self._task, task_kwargs={"random": seed})
+        """Begin an episode: MuJoCo's data is as new, and every random number comes from the seed."""
+        if self._environment is None:
+            self._environment = self._suite.load(self._domain, self._task)
+        # Made anew, the model would be compiled and its textures loaded in each episode; tasks draw from here alone.
+        self._environment.task._random = np.random.RandomState(seed)
         self._environment.reset()
 
     def step(self, action: Array) -> Moved:
