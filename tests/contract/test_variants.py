@@ -40,6 +40,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("care_ptsl", {"residual": "project"}),
     ("ptsl", {"residual": "sum", "depth": 1}),
     ("dreamer", DREAMER_V2),
+    ("meta_dreamer", {"order": "second", "curiosity_kind": "divergence", "continue_scale": 1.0, "tasks_per_update": 2}),
     ("dreamer", {"continue_scale": 10.0, "reinforce_share": 0.5, "entropy_scale": 1e-3}),
     ("dreamer", {"state_space": "transformer"}),
     ("dreamer", {**DREAMER_V2, "state_space": "transformer"}),
