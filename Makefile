@@ -17,6 +17,7 @@ demo-all: setup ## every method once, tiny: proves the path of each within ten m
 	snakemake --profile workflow/profiles/local all --configfile config/demo-all.yaml && mtrepro show results/demo/study-demo-all
 	snakemake --profile workflow/profiles/local all --configfile config/demo-pixels.yaml && mtrepro show results/demo/study-demo-pixels
 	snakemake --profile workflow/profiles/local all --configfile config/demo-meta.yaml && mtrepro show results/demo/study-demo-meta
+	snakemake --profile workflow/profiles/local all --configfile config/demo-pixel-tasks.yaml && mtrepro show results/demo/study-demo-pixel-tasks
 
 test: setup ## every test
 	pytest -n 2 --dist loadgroup

@@ -75,6 +75,7 @@ LEARNING: dict[str, Any] = {  # enough to learn the toy benchmark in seconds
     "picture_scale": 16.0,
     "reward_scale": 100.0,
     "kl_scale": 0.1,
+    "continue_scale": None,  # its target is the discount, so its loss does not fall to zero
     "sequences": 16,
     "length": 5,
     "replay_frames": 20_000,
@@ -134,8 +135,9 @@ def takes_several_tasks(method: str) -> bool:
 
 
 def toy_for(method: str, **changed: Any) -> dict[str, Any]:
-    """A toy benchmark that the method takes: three tasks on states, or one, or pictures."""
-    mine = {"tasks": 3 if takes_several_tasks(method) else 1, "kind": "pixels" if sees_pictures(method) else "state"}
+    """A toy benchmark that the method takes: three tasks on states, or pictures of two, or one."""
+    kind, several = "pixels" if sees_pictures(method) else "state", 2 if sees_pictures(method) else 3
+    mine = {"tasks": several if takes_several_tasks(method) else 1, "kind": kind}
     return toy_benchmark(**(mine | changed))
 
 

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from mtrepro.paths import root, shown
-from tests.bench import checkpoint, dreamer, environments, family, identity, training, update
+from tests.bench import checkpoint, dreamer, environments, family, identity, imagination, training, update
 from tests.bench.measuring import FULL, QUICK, record, write
 from tests.bench.showing import document, show
 
@@ -17,6 +17,7 @@ TOPICS = {
     "update": update.measure,
     "family": family.measure,
     "dreamer": dreamer.measure,
+    "imagination": imagination.measure,
     "training": training.measure,
     "checkpoint": checkpoint.measure,
 }

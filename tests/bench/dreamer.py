@@ -1,4 +1,4 @@
-"""Milliseconds of one update of Dreamer, the world model's share and the behaviour's, at v1's size and a small one."""
+"""Milliseconds of one update of the Dreamers, the world model's share and the behaviour's, at v1's size and small."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ import torch
 
 from mtrepro.engine.replay import Transitions
 from mtrepro.methods import Problem
-from mtrepro.methods._loading import load_method
 from mtrepro.methods.dreamer import Dreamer
+from mtrepro.methods.meta_dreamer import MetaDreamer, Outer
+from mtrepro.methods.multi_task_dreamer import MultiTaskDreamer
 from mtrepro.specification import resolve_settings
 from mtrepro.study import read_method_file
+from mtrepro.world_model.agent import DreamerAgent
 from mtrepro.world_model.model import ModelLoss
 from tests.bench.measuring import Effort, Row, Topic, in_turn, ratios, seconds
 
@@ -31,20 +33,29 @@ V2 = {
     "critic_on_start": True,
     "slow_critic_every": 100,
 }
-V1_SIZE, V2_LATENTS, SMALL = "v1's size, 8 x 25", "the same with v2's latents and actor, 8 x 25", "small, 16 x 32"
-ARMS: dict[str, dict[str, Any]] = {
-    V1_SIZE: {"sequences": 8, "length": 25},
-    V2_LATENTS: {"sequences": 8, "length": 25, **V2},
-    SMALL: {
-        "sequences": 16, "length": 32, "picture_channels": 8, "width": 128, "recurrent_size": 128, "hidden_size": 128,
-    },
-}  # fmt: skip
+SMALL = {"picture_channels": 8, "width": 128, "recurrent_size": 128, "hidden_size": 128, "feedforward_size": 256}
+PAIR = {**SMALL, "sequences": 4, "length": 25}  # of each of two tasks
+ARMS: dict[str, tuple[str, dict[str, Any]]] = {
+    "v1's size, 8 x 25": ("dreamer", {"sequences": 8, "length": 25}),
+    "the same with v2's latents and actor, 8 x 25": ("dreamer", {"sequences": 8, "length": 25, **V2}),
+    "small, 16 x 32": ("dreamer", {"sequences": 16, "length": 32, **SMALL}),
+    "small, two tasks apart, 8 x 25": ("multi_task_dreamer", {**PAIR, "sharing": "separate"}),
+    "small, two tasks in one, 8 x 25": ("multi_task_dreamer", {**PAIR, "sharing": "shared"}),
+    "small, two tasks in one, Transformer, 8 x 25": (
+        "multi_task_dreamer",
+        {**PAIR, "sharing": "embedded", "state_space": "transformer"},
+    ),
+    "small, two tasks, two inner steps, second order, 8 x 25": (
+        "meta_dreamer",
+        {**PAIR, "support_sequences": 4, "inner_steps": 2, "order": "second"},
+    ),
+}
 WHOLE, MODEL, BEHAVIOUR = "one update", "of it the world model", "of it actor and critic"
 
 
 def measure(effort: Effort) -> Topic:
     """Updates with one and with two threads."""
-    methods = {name: make_dreamer(**changed) for name, changed in ARMS.items()}
+    methods = {name: make_dreamer(method, **changed) for name, (method, changed) in ARMS.items()}
 
     def timed(name: str, threads: int) -> float:
         torch.set_num_threads(threads)
@@ -72,15 +83,16 @@ def measure(effort: Effort) -> Topic:
         rows.append(Row(f"{name}: {BEHAVIOUR}", "ours", "ms", behaviour, threads, 1, share))
     notes = (
         f"One `learn`: draw, world model, imagination of 15 steps, actor, critic; 64 x 64 pictures, {ACTIONS} actions, "
-        "fp32. Sizes: sequences x frames.",
+        "fp32. Sizes: sequences x frames, of all tasks together. Tasks apart have a model each behind one encoder, "
+        "computed one after the other.",
         "The world model's share holds the draw. What limits it: convolutions at full resolution, then products of the "
         "imagined rows, both bound by memory on two cores.",
     )
-    return Topic("One update of Dreamer on the CPU", notes, tuple(rows))
+    return Topic("One update of the Dreamers on the CPU", notes, tuple(rows))
 
 
-class Timed(Dreamer):
-    """A Dreamer that notes how long it takes from the world model's step to the end of each update."""
+class Timed(DreamerAgent[Any]):
+    """An agent that notes how long it takes from the world models' step to the end of each update."""
 
     behaving: list[float]
 
@@ -90,25 +102,56 @@ class Timed(Dreamer):
         self.behaving.append(time.perf_counter() - self._stepped)
 
     def descend_models(self, losses: Sequence[ModelLoss]) -> torch.Tensor:
-        """The model's own step."""
+        """The models' own step."""
         norm = super().descend_models(losses)
         self._stepped = time.perf_counter()
         return norm
 
 
-def make_dreamer(**changed: Any) -> Timed:
-    """A Dreamer with its default settings and some random frames."""
-    assert load_method("dreamer") is Dreamer
-    given = read_method_file("dreamer").settings | {"replay_frames": 2 * FRAMES} | changed
-    settings = cast(Any, resolve_settings("dreamer", given, "config/methods/dreamer.yaml: settings"))
-    mask = np.ones((1, ACTIONS), np.bool_)
-    problem = Problem(("task",), (64, 64, 3), np.dtype(np.uint8), ACTIONS, mask, 500)
-    method = Timed(settings, problem, 0, torch.device("cpu"))
+class TimedDreamer(Timed, Dreamer):
+    """Dreamer, timed."""
+
+
+class TimedMultiTaskDreamer(Timed, MultiTaskDreamer):
+    """The multi-task Dreamer, timed."""
+
+
+class TimedMetaDreamer(MetaDreamer):
+    """Meta-Dreamer, timed alike: what comes behind the outer step is the behaviour's."""
+
+    behaving: list[float]
+
+    def learn(self) -> None:
+        """One update."""
+        super().learn()
+        self.behaving.append(time.perf_counter() - self._stepped)
+
+    def _learn_curiosity(self, outers: Sequence[Outer]) -> dict[str, torch.Tensor]:
+        self._stepped = time.perf_counter()
+        return super()._learn_curiosity(outers)
+
+
+TIMED: dict[str, Any] = {
+    "dreamer": TimedDreamer,
+    "multi_task_dreamer": TimedMultiTaskDreamer,
+    "meta_dreamer": TimedMetaDreamer,
+}
+
+
+def make_dreamer(name: str, **changed: Any) -> Timed:
+    """A Dreamer with its default settings and some random frames; of two tasks, if it takes them."""
+    tasks = 1 if name == "dreamer" else 2
+    given = read_method_file(name).settings | {"replay_frames": 2 * FRAMES * tasks} | changed
+    settings = cast(Any, resolve_settings(name, given, f"config/methods/{name}.yaml: settings"))
+    mask = np.ones((tasks, ACTIONS), np.bool_)
+    names = tuple(f"task-{index}" for index in range(tasks))
+    problem = Problem(names, (64, 64, 3), np.dtype(np.uint8), ACTIONS, mask, 500)
+    method = TIMED[name](settings, problem, 0, torch.device("cpu"))
     method.behaving = []
-    stream, flags = np.random.default_rng(0), np.zeros(1, np.bool_)
+    stream, flags = np.random.default_rng(0), np.zeros(tasks, np.bool_)
     for _ in range(FRAMES):
-        seen, following = stream.integers(256, size=(2, 1, 64, 64, 3), dtype=np.uint8)
-        action = stream.uniform(-1, 1, (1, ACTIONS)).astype(np.float32)
-        reward = stream.normal(size=1).astype(np.float32)
+        seen, following = stream.integers(256, size=(2, tasks, 64, 64, 3), dtype=np.uint8)
+        action = stream.uniform(-1, 1, (tasks, ACTIONS)).astype(np.float32)
+        reward = stream.normal(size=tasks).astype(np.float32)
         method.replay.add(Transitions(seen, action, reward, following, flags, flags))
-    return method
+    return cast(Timed, method)

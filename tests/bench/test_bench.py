@@ -18,6 +18,7 @@ from tests.bench.dreamer import ARMS as DREAMERS
 from tests.bench.dreamer import BEHAVIOUR, MODEL, WHOLE
 from tests.bench.environments import ALONE, ASYNC, STOCK, SYNC, Recording
 from tests.bench.family import ARMS, GATHERED, ONE, gathered
+from tests.bench.imagination import AGAIN, KEPT, PARTS
 from tests.bench.measuring import Effort, record, write
 from tests.bench.showing import BEGIN, END, document
 from tests.bench.update import flops_of_update, make_method
@@ -34,6 +35,7 @@ ROWS = {
     "update": list(UPDATES),
     "family": [*ARMS, GATHERED, ONE],
     "dreamer": [f"{name}: {part}" for name in DREAMERS for part in (WHOLE, MODEL, BEHAVIOUR)],
+    "imagination": [f"{part}: {way}" for part in PARTS for way in (KEPT, AGAIN)],
     "training": ["MT10, 0 workers", "MT10, 2 workers", "demo, 0 workers"],
     "checkpoint": [
         "save: write, hash, fsync, rename",
@@ -74,8 +76,9 @@ def test_full_size_update_has_the_operations_of_the_count_by_hand() -> None:
     assert flops_of_update(make_method("mt_sac", 2000)) == pytest.approx(13.85e9, rel=1e-3)
 
 
-def test_every_method_of_the_family_is_measured() -> None:
-    assert {method for method, _ in ARMS.values()} == set(method_names()) - {"random_policy", "dreamer"}
+def test_every_method_that_learns_is_measured() -> None:
+    measured = {method for arms in (ARMS, DREAMERS) for method, _ in arms.values()}
+    assert measured == set(method_names()) - {"random_policy"}
 
 
 def test_the_gathered_peer_computes_what_the_grouped_layers_compute() -> None:

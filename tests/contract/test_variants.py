@@ -42,8 +42,10 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("dreamer", DREAMER_V2),
     ("meta_dreamer", {"order": "second", "curiosity_kind": "divergence", "continue_scale": 1.0, "tasks_per_update": 2}),
     ("dreamer", {"continue_scale": 10.0, "reinforce_share": 0.5, "entropy_scale": 1e-3}),
-    ("dreamer", {"state_space": "transformer"}),
     ("dreamer", {**DREAMER_V2, "state_space": "transformer"}),
+    ("multi_task_dreamer", {"state_space": "transformer"}),
+    ("multi_task_dreamer", {"sharing": "shared", "state_space": "transformer"}),
+    ("multi_task_dreamer", {"sharing": "embedded"}),
 ]
 
 

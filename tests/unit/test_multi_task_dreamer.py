@@ -15,6 +15,7 @@ from mtrepro.methods._loading import make_method
 from mtrepro.methods.multi_task_dreamer import MultiTaskDreamer
 from mtrepro.specification import refuse_conflicts, resolve_settings
 from mtrepro.study import read_method_file
+from mtrepro.world_model.imagination import Noise, draw_noise, imagine
 from mtrepro.world_model.model import ModelLoss
 from mtrepro.world_model.transformer import TransformerModel
 from tests.conftest import SMALL, known_to
@@ -59,7 +60,7 @@ def moved(before: Copies, agent: MultiTaskDreamer) -> set[str]:
 def losses(agent: MultiTaskDreamer, seed: int = 0) -> list[ModelLoss]:
     batch, generator = agent.draw(), torch.Generator().manual_seed(seed)
     found = []
-    for mind, columns in agent._by_mind(batch.task.numpy()):
+    for mind, columns in agent._by_mind(batch.task):
         share = batch.columns(columns)
         noise = mind.model.dynamics.latents.noise(*share.reward.shape, generator=generator)
         found.append(mind.model.loss(share, noise))
@@ -179,6 +180,29 @@ def test_the_latent_advances_through_a_window_and_an_ended_task_is_imagined_as_o
     agent.learn()
     alive = 1 - drawn.terminated[:, drawn.task == 0]
     assert torch.equal(seen[0], alive.flatten()) and not alive.all()
+
+
+def test_one_mind_of_two_tasks_is_judged_row_by_row_with_each_tasks_actions() -> None:
+    agent = make(sharing="embedded", entropy_scale=0.1, reinforce_share=0.5)
+    mind, batch = agent.minds[0], agent.draw()
+    dynamics, rows = mind.model.dynamics, batch.reward.numel()
+    start = dynamics.starts(losses(agent)[0].followed.states)
+    mask = agent.masks[batch.task].repeat(len(batch.reward), 1)
+    noise = draw_noise(dynamics, 4, rows, ACTIONS, torch.Generator().manual_seed(1))
+    alive = torch.rand(rows, generator=torch.Generator().manual_seed(2)).round()
+    together = mind.behaviour.judge(
+        mind.model, imagine(dynamics, mind.behaviour.actor, start, mask, noise), alive, mask
+    )
+    alone, critic = [], []
+    for task in range(2):
+        at = (batch.task == task).repeat(len(batch.reward))
+        part = Noise(noise.latent[:, at], noise.action[:, at])
+        imagined = imagine(dynamics, mind.behaviour.actor, start.map(lambda each: each[at]), agent.masks[task], part)  # noqa: B023
+        judged = mind.behaviour.judge(mind.model, imagined, alive[at], agent.masks[task])
+        alone.append(float(judged.actor_loss.detach()))
+        critic.append(float(mind.behaviour.critic_loss(judged).detach()))
+    assert float(together.actor_loss.detach()) == pytest.approx(np.mean(alone), rel=1e-4)
+    assert float(mind.behaviour.critic_loss(together).detach()) == pytest.approx(np.mean(critic), rel=1e-4)
 
 
 # The three ways to share

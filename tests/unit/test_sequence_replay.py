@@ -76,6 +76,17 @@ def test_every_window_is_hit_alike_and_the_oldest_frames_give_way() -> None:
     assert chisquare(counts).pvalue > 0.001  # fixed seed: a fact about the stream
 
 
+def test_every_task_gets_as_many_windows_in_the_order_of_the_tasks() -> None:
+    memory = replay(tasks=3)
+    play(memory, [9, 4], tasks=3)
+    drawn = memory.draw_of_each(2, 5)
+    assert drawn.task.tolist() == [0, 0, 1, 1, 2, 2] and drawn.reward.shape == (5, 6)
+    some = drawn.columns(torch.tensor([1, 4]))
+    assert some.task.tolist() == [0, 2] and torch.equal(some.observation, drawn.observation[:, [1, 4]])
+    with pytest.raises(ValueError, match="a window of 99 frames cannot be drawn from 15"):
+        memory.draw_of_each(1, 99)
+
+
 def test_a_time_limit_begins_an_episode_and_is_no_termination() -> None:
     memory = replay()
     play(memory, [4, 4], ends="truncated")

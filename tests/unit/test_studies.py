@@ -47,7 +47,8 @@ RUNS = {
     "metaworld-plus-mt50-v1": 50,
     "metaworld-plus-mt50-v2": 50,
 }
-DEMOS = [CONFIG / f"{name}.yaml" for name in ("demo-all", "demo-pixels", "demo-meta")]  # what `make demo-all` runs
+DEMO_NAMES = ("demo-all", "demo-pixels", "demo-pixel-tasks", "demo-meta")
+DEMOS = [CONFIG / f"{name}.yaml" for name in DEMO_NAMES]  # what `make demo-all` runs
 FILES = [CONFIG / "demo.yaml", *DEMOS, *sorted((CONFIG / "studies").glob("*.yaml"))]
 
 

@@ -135,7 +135,7 @@ class Acting(ABC, Generic[S]):
     ) -> Remembered:
         """One moment of every row: what was remembered, what is seen, what is done."""
         following, seen = self._nothing(task), torch.from_numpy(observation).to(self.device)
-        for mind, rows in self._by_mind(task.cpu().numpy()):
+        for mind, rows in self._by_mind(task):
             following.put(rows, self._step(mind, remembered.rows(rows), seen[rows], task[rows], chance, random))
         return following
 
@@ -206,14 +206,14 @@ class Acting(ABC, Generic[S]):
         """An optimiser as the settings say."""
         return Adam(parameters, rate, epsilon=self.settings.adam_epsilon)
 
-    def _by_mind(self, task: Array) -> Iterator[tuple[Mind, Any]]:
+    def _by_mind(self, task: Tensor) -> Iterator[tuple[Mind, Any]]:
         """Each mind with its rows of some tasks, (rows,); those that have none are left out."""
         if len(self.minds) == 1:
             yield self.minds[0], slice(None)
             return
         for index, mind in enumerate(self.minds):
-            if len(rows := np.flatnonzero(task == index)):
-                yield mind, torch.from_numpy(rows).to(self.device)
+            if len(rows := (task == index).nonzero().squeeze(1)):
+                yield mind, rows
 
     def _nothing(self, tasks: Tensor) -> Remembered:
         """What is remembered where episodes of some tasks begin."""

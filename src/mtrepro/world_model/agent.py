@@ -38,7 +38,7 @@ class DreamerAgent(Acting[S]):
     def learn(self) -> None:
         """One update: world models on sequences, then actors and critics on what is imagined from their states."""
         batch = self.draw()
-        shares = [batch.columns(columns) for _, columns in self._by_mind(batch.task.cpu().numpy())]
+        shares = [batch.columns(columns) for _, columns in self._by_mind(batch.task)]
         losses = [
             mind.model.loss(share, mind.model.dynamics.latents.noise(*share.reward.shape, generator=self.noise))
             for mind, share in zip(self.minds, shares, strict=True)
