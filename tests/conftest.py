@@ -51,8 +51,9 @@ SMALL: dict[str, Any] = {
     "feedforward_size": 8,
     "free_nats": 0.0,
     # Of Meta-Dreamer
-    "support_sequences": 3,
-    "inner_steps": 2,
+    "tasks_per_update": 1,
+    "support_sequences": 2,
+    "inner_steps": 1,
     "adaptation_episodes": 1,
     "adaptation_steps": 2,
 }
@@ -94,8 +95,7 @@ LEARNING: dict[str, Any] = {  # enough to learn the toy benchmark in seconds
     "model_rate": 5e-3,
     "gradient_limit": 3.0,
     # Of Meta-Dreamer
-    "support_sequences": 8,
-    "inner_steps": 1,
+    "support_sequences": 4,
     "inner_rate": 1e-3,
 }
 SAME_FILES = ("evaluation.csv", "training.csv", "specification.yaml")  # of two equal runs; the others tell times

@@ -13,6 +13,7 @@ import torch
 from mtrepro.engine.replay import Transitions
 from mtrepro.methods import Problem
 from mtrepro.methods.dreamer import Dreamer
+from mtrepro.methods.meta_dreamer import MetaDreamer, Outer
 from mtrepro.methods.multi_task_dreamer import MultiTaskDreamer
 from mtrepro.specification import resolve_settings
 from mtrepro.study import read_method_file
@@ -43,6 +44,10 @@ ARMS: dict[str, tuple[str, dict[str, Any]]] = {
     "small, two tasks in one, Transformer, 8 x 25": (
         "multi_task_dreamer",
         {**PAIR, "sharing": "embedded", "state_space": "transformer"},
+    ),
+    "small, two tasks, two inner steps, second order, 8 x 25": (
+        "meta_dreamer",
+        {**PAIR, "support_sequences": 4, "inner_steps": 2, "order": "second"},
     ),
 }
 WHOLE, MODEL, BEHAVIOUR = "one update", "of it the world model", "of it actor and critic"
@@ -111,7 +116,26 @@ class TimedMultiTaskDreamer(Timed, MultiTaskDreamer):
     """The multi-task Dreamer, timed."""
 
 
-TIMED: dict[str, type[Timed]] = {"dreamer": TimedDreamer, "multi_task_dreamer": TimedMultiTaskDreamer}
+class TimedMetaDreamer(MetaDreamer):
+    """Meta-Dreamer, timed alike: what comes behind the outer step is the behaviour's."""
+
+    behaving: list[float]
+
+    def learn(self) -> None:
+        """One update."""
+        super().learn()
+        self.behaving.append(time.perf_counter() - self._stepped)
+
+    def _learn_curiosity(self, outers: Sequence[Outer]) -> dict[str, torch.Tensor]:
+        self._stepped = time.perf_counter()
+        return super()._learn_curiosity(outers)
+
+
+TIMED: dict[str, Any] = {
+    "dreamer": TimedDreamer,
+    "multi_task_dreamer": TimedMultiTaskDreamer,
+    "meta_dreamer": TimedMetaDreamer,
+}
 
 
 def make_dreamer(name: str, **changed: Any) -> Timed:
@@ -122,7 +146,7 @@ def make_dreamer(name: str, **changed: Any) -> Timed:
     mask = np.ones((tasks, ACTIONS), np.bool_)
     names = tuple(f"task-{index}" for index in range(tasks))
     problem = Problem(names, (64, 64, 3), np.dtype(np.uint8), ACTIONS, mask, 500)
-    method = cast(Any, TIMED[name])(settings, problem, 0, torch.device("cpu"))
+    method = TIMED[name](settings, problem, 0, torch.device("cpu"))
     method.behaving = []
     stream, flags = np.random.default_rng(0), np.zeros(tasks, np.bool_)
     for _ in range(FRAMES):

@@ -42,6 +42,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("care_ptsl", {"residual": "project"}),
     ("ptsl", {"residual": "sum", "depth": 1}),
     ("dreamer", DREAMER_V2),
+    ("meta_dreamer", {"order": "second", "curiosity_kind": "divergence", "continue_scale": 1.0, "tasks_per_update": 2}),
     ("dreamer", {"continue_scale": 10.0, "reinforce_share": 0.5, "entropy_scale": 1e-3}),
     ("transfer", {"groups": TABLE | {"encoder": "frozen", "dynamics": "frozen"}, "slow_critic_every": 7}),
     ("meta_model_transfer", {"reward_features": "source", "continue_scale": 10.0, "decoder": "fresh"}),

@@ -24,13 +24,14 @@ from tests.unit.dreamer_fixture import ACTIONS
 from tests.unit.dreamer_fixture import pictures as random_pictures
 
 TASKS = 2
+ALL = {"tasks_per_update": None, "inner_steps": 2}
 SMOOTH = {"picture_activation": "elu", "continue_scale": 1.0}  # nothing bends, so that differences are derivatives
 PARTS = ("encoder", "dynamics", "decoder", "reward", "continues")
 
 
 def meta_dreamer(tasks: int = TASKS, **changed: Any) -> MetaDreamer:
     """A small Meta-Dreamer with 45 frames and more of each task."""
-    given = read_method_file("meta_dreamer").settings | known_to("meta_dreamer", SMALL) | changed
+    given = read_method_file("meta_dreamer").settings | known_to("meta_dreamer", SMALL) | ALL | changed
     settings = resolve_settings("meta_dreamer", given, "settings").model_dump(mode="json")
     names, mask = tuple(f"toy-{task}" for task in range(tasks)), np.ones((tasks, ACTIONS), np.bool_)
     problem = Problem(names, (16, 16, 3), np.dtype(np.uint8), ACTIONS, mask, 20)

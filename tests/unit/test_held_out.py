@@ -37,7 +37,11 @@ def variants(**changed: Any) -> dict[str, Any]:
 
 
 def held_out_run(settings: dict[str, Any] | None = None, **changed: Any) -> Trainer:
-    small = dict(toy_specification("meta_dreamer").settings) | {"first_updates": 4, "learn_updates": 1}
+    small = dict(toy_specification("meta_dreamer").settings) | {
+        "first_updates": 4,
+        "learn_updates": 1,
+        "inner_steps": 2,
+    }
     given: dict[str, Any] = {"budget": 60, "evaluation": {"every": 30, "episodes": 2}, "benchmark": variants()}
     return trainer("meta_dreamer", settings=small | (settings or {}), **given | changed)
 

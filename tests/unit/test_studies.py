@@ -47,9 +47,8 @@ RUNS = {
     "metaworld-plus-mt50-v1": 50,
     "metaworld-plus-mt50-v2": 50,
 }
-DEMOS = [
-    CONFIG / f"demo-{part}.yaml" for part in ("all", "pixels", "pixel-tasks", "meta", "transfer")
-]  # `make demo-all`
+DEMO_NAMES = ("demo-all", "demo-pixels", "demo-pixel-tasks", "demo-meta", "demo-transfer")
+DEMOS = [CONFIG / f"{name}.yaml" for name in DEMO_NAMES]  # what `make demo-all` runs
 FILES = [CONFIG / "demo.yaml", *DEMOS, *sorted((CONFIG / "studies").glob("*.yaml"))]
 
 
