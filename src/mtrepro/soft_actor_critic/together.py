@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mtrepro.soft_actor_critic.agent import Draw, SoftActorCritic
 
 
-SMALL_UPDATE = 1 << 24  # multiplications a seed in one pass through a critic: up to here the overhead of calls counts
+SMALL_UPDATE = 1 << 22  # multiplications in a pass through one critic: up to here the overhead of calls counts
 _PARALLEL = 1 << 15  # numbers from which torch shares a sum among threads, in another order
 
 
