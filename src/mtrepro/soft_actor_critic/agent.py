@@ -224,7 +224,7 @@ class SoftActorCritic(ABC, Generic[S]):
     @classmethod
     def together(cls, agents: Sequence[SoftActorCritic[S]]) -> Together | None:
         """The updates of several seeds at once, where that is exact and no loss."""
-        return Together(agents) if cls.stackable and worth_stacking(agents[0]) else None
+        return Together(agents) if cls.stackable and worth_stacking(agents) else None
 
     # What the loop asks
 
