@@ -97,7 +97,7 @@ def test_unknown_key(tmp_path: Path) -> None:
 def test_unknown_key_of_an_arm(tmp_path: Path) -> None:
     assert refused(tmp_path, arms={"a": {"method": "mt_sac", "setings": {}}}) == (
         "F/study.yaml: arms.a.setings: unknown key 'setings'\n"
-        "  known: method, label, reference, budget, settings (nearest: settings)\n"
+        "  known: method, label, reference, budget, seeds_per_job, settings (nearest: settings)\n"
         "  see docs/study.md"
     )
 

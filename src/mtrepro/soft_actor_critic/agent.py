@@ -121,7 +121,7 @@ class SoftActorCritic(ABC, Generic[S]):
     # Learning
 
     def learn(self) -> None:
-        """One update: a draw, and what follows from it."""
+        """One update of all networks: a draw, and what follows from it."""
         self.meters.add(**self._update(self._draw()))
         self.owed -= 1
 
@@ -183,11 +183,11 @@ class SoftActorCritic(ABC, Generic[S]):
     def _actor_loss(
         self, draw: Draw, tasks: BatchTasks, codes: Tensor | None
     ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
-        """What moves the actor (eq. 7), the meters' plain means, and each row's surplus -log pi - H (batch,)."""
+        """What moves the actor, the meters' plain means, and each row's surplus -log pi - H (batch,)."""
         seen = self._see(draw.batch.observation, tasks, codes).stopped()  # the actor loss moves no encoder
         drawn = self._sample(self.actor(seen), draw.noise)
         least = self.critics(seen, drawn.action).amin(-2)
-        regrets = self._alpha(draw.batch.task) * drawn.log_probability - least
+        regrets = self._alpha(draw.batch.task) * drawn.log_probability - least  # eq. 7
         plain = {"actor_loss": regrets.mean(-1), "entropy": -drawn.log_probability.mean(-1)}
         return self.weigh(regrets, tasks).mean(-1), plain, (-drawn.log_probability - self.target_entropy).detach()
 
