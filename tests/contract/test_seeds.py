@@ -26,11 +26,12 @@ FORMS: list[tuple[str, dict[str, Any]]] = [*((name, {}) for name in method_names
 SEEDS = (0, 3, 5)
 
 
-def group(method: str, given: dict[str, Any], budget: int = 70, **changed: Any) -> list[Trainer]:
-    return [trainer(method, settings=given, seed=seed, budget=budget, **changed) for seed in SEEDS]
+def group(method: str, given: dict[str, Any], budget: int = 55) -> list[Trainer]:
+    seldom = {"every": 1000, "episodes": 1}
+    return [trainer(method, settings=given, seed=seed, budget=budget, evaluation=seldom) for seed in SEEDS]
 
 
-def alone(method: str, given: dict[str, Any], budget: int = 70) -> list[str]:
+def alone(method: str, given: dict[str, Any], budget: int = 55) -> list[dict[str, Any]]:
     runs = group(method, given, budget)
     for run in runs:
         run.run(Watcher())
@@ -86,13 +87,13 @@ def test_a_checkpoint_of_a_seed_in_a_stack_is_as_large_as_that_of_a_seed_alone(t
 
 def test_a_seed_that_diverges_leaves_the_others_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     given = settings("mt_sac", {})
-    expected = alone("mt_sac", given, 230)
-    runs = group("mt_sac", given, 230)
+    expected = alone("mt_sac", given, 110)
+    runs = group("mt_sac", given, 110)
     broken = runs[1].method
     look = broken.trouble
     monkeypatch.setattr(broken, "trouble", lambda: "broken on purpose" if broken.meters.maxima else look())  # type: ignore[attr-defined]
     train_in_step(runs, [Watcher() for _ in runs])
-    assert runs[1].diverged == "broken on purpose" and runs[1].step < 230
+    assert runs[1].diverged == "broken on purpose" and runs[1].step < 110
     assert [fingerprint(runs[0]), fingerprint(runs[2])] == [expected[0], expected[2]]
 
 
@@ -114,7 +115,7 @@ def assert_as_alone(given: dict[Path, Specification], undisturbed: Undisturbed) 
 def test_a_group_ended_by_a_signal_continues_to_the_files_of_each_alone(
     tmp_path: Path, undisturbed: Undisturbed, number: signal.Signals, status: int
 ) -> None:
-    given = seeds_of(longer(800), tmp_path)
+    given = seeds_of(longer(600), tmp_path)
     process = subprocess.Popen(command("train", *given, *OFTEN), stderr=subprocess.PIPE, text=True)
     assert comes(lambda: len({file.parent for file in (tmp_path / ".state").glob("*/source-*/*.pt")}) == len(SEEDS))
     time.sleep(random.Random(status).uniform(0, 0.3))

@@ -97,7 +97,7 @@ def test_unknown_key(tmp_path: Path) -> None:
 def test_unknown_key_of_an_arm(tmp_path: Path) -> None:
     assert refused(tmp_path, arms={"a": {"method": "mt_sac", "setings": {}}}) == (
         "F/study.yaml: arms.a.setings: unknown key 'setings'\n"
-        "  known: method, budget, settings, sources, label, reference (nearest: settings)\n"
+        "  known: method, budget, settings, learner, sources, label, reference, seeds_per_job (nearest: settings)\n"
         "  see docs/study.md"
     )
 

@@ -128,7 +128,7 @@ class SoftActorCritic(ABC, Generic[S]):
     # Learning
 
     def learn(self) -> None:
-        """One update: a draw, and what follows from it."""
+        """One update of all networks: a draw, and what follows from it."""
         self.meters.add(**self._computed(self._draw()))
         self.owed -= 1
 
@@ -190,11 +190,11 @@ class SoftActorCritic(ABC, Generic[S]):
     def _actor_loss(
         self, draw: Draw, tasks: BatchTasks, codes: Tensor | None
     ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
-        """What moves the actor (eq. 7), the meters' plain means, and each row's surplus -log pi - H (batch,)."""
+        """What moves the actor, the meters' plain means, and each row's surplus -log pi - H (batch,)."""
         seen = self._see(draw.batch.observation, tasks, codes).stopped()  # the actor loss moves no encoder
         drawn = self._sample(self.precision.of(self.actor, seen), draw.noise)
         least = self.precision.of(self.critics, seen, drawn.action).amin(-2)
-        regrets = self._alpha(draw.batch.task) * drawn.log_probability - least
+        regrets = self._alpha(draw.batch.task) * drawn.log_probability - least  # eq. 7
         plain = {"actor_loss": regrets.mean(-1), "entropy": -drawn.log_probability.mean(-1)}
         return self.weigh(regrets, tasks).mean(-1), plain, (-drawn.log_probability - self.target_entropy).detach()
 
@@ -231,7 +231,7 @@ class SoftActorCritic(ABC, Generic[S]):
     @classmethod
     def together(cls, agents: Sequence[SoftActorCritic[S]]) -> Together | None:
         """The updates of several seeds at once, where that is exact and no loss."""
-        return Together(agents) if cls.stackable and worth_stacking(agents[0]) else None
+        return Together(agents) if cls.stackable and worth_stacking(agents) else None
 
     # What the loop asks
 

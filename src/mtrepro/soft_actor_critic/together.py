@@ -22,23 +22,26 @@ if TYPE_CHECKING:
     from mtrepro.soft_actor_critic.agent import Draw, SoftActorCritic
 
 
-SMALL_UPDATE = 1 << 24  # multiplications a seed in one pass through a critic: up to here the overhead of calls counts
-_PARALLEL = 1 << 15  # numbers from which torch shares a sum among threads, in another order
+SMALL_UPDATE = 1 << 22  # multiplications in a pass through one critic: up to here the overhead of calls counts
+_PARALLEL = 1 << 15  # numbers from which torch shares an operation among threads: sums get another order
 
 
-def worth_stacking(agent: SoftActorCritic[Any]) -> bool:
-    """Whether the update of several such agents at once is exact and no slower than one after the other.
+def worth_stacking(agents: Sequence[SoftActorCritic[Any]]) -> bool:
+    """Whether the update of these agents at once is exact and no slower than one after the other.
 
     On the CPU large products leave nothing to gain, and activations of all seeds no longer fit into its caches. Exact
-    are batches whose rows begin where an allocation may begin, and small enough for sums in one thread.
+    are batches whose rows begin where an allocation may begin, and so few seeds that no thread helps with sums and
+    functions of their actions.
     """
+    agent = agents[0]
     if agent.device.type != "cpu":
         return True
     if agent.precision.name != "fp32":
         return False
     rows: int = agent.settings.batch
     numbers = sum(each.numel() for each in agent.critics.bodies[0].parameters())
-    return rows % ALIGNMENT == 0 and 2 * rows < _PARALLEL and rows * numbers <= SMALL_UPDATE
+    shared = len(agents) * rows * max(2, agent.problem.action_size)
+    return rows % ALIGNMENT == 0 and shared < _PARALLEL and rows * numbers <= SMALL_UPDATE
 
 
 class Together:
