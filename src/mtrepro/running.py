@@ -21,6 +21,7 @@ from mtrepro import gpus, provenance
 from mtrepro.accepting import is_finished
 from mtrepro.benchmarks.vector import WorkerDiedError
 from mtrepro.engine import checkpoint
+from mtrepro.engine.execution import be_deterministic
 from mtrepro.engine.files import write_atomically
 from mtrepro.engine.lease import Lease
 from mtrepro.engine.processes import ancestors
@@ -107,9 +108,7 @@ class _Running:
         self.started_by = started_by
         self.provenance = provenance.collect()  # now: what is committed while a run trains did not make it
         torch.set_num_threads(options.threads)
-        if self.device.type == "cuda":  # on the CPU the kernels in use are deterministic; the contract tests prove it
-            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else torch refuses products then
-            torch.use_deterministic_algorithms(True)
+        be_deterministic(self.device)
         self.machine = provenance.machine(self.device, options.threads, specification.learner.precision)
         self.history: dict[str, Any] = {"resumes": 0, "exact": True, "seconds": 0.0, "timing": []}
         self.accounted = self.saved = time.monotonic()

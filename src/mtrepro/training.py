@@ -118,7 +118,7 @@ class Trainer:
         """
         try:
             while self.diverged is None:
-                while self.method.owed > self._may_wait():
+                while self.method.owed > self.may_wait():
                     self.method.learn()
                     monitor.beat(self)
                 self._note_training()
@@ -151,7 +151,7 @@ class Trainer:
         self.episodes.add(moved.raw_reward, moved.success, moved.terminated | moved.truncated)
         self.step += 1
 
-    def _may_wait(self) -> int:
+    def may_wait(self) -> int:
         """Updates that may wait for the environments' next step, to be computed beside it."""
         return int(self.specification.learner.stale_policy and self.step < self.specification.budget)
 

@@ -10,6 +10,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 
+from mtrepro.engine.execution import Execution
 from mtrepro.engine.replay import Transitions
 from mtrepro.methods import Problem
 from mtrepro.methods._loading import load_method
@@ -19,6 +20,7 @@ from mtrepro.study import read_method_file
 from mtrepro.world_model.model import ModelLoss
 from tests.bench.measuring import Effort, Row, Topic, in_turn, ratios, seconds
 
+CPU = torch.device("cpu")
 ACTIONS, FRAMES = 8, 300  # Ant's actions; frames drawn from
 V2 = {
     "latent": "categorical",
@@ -96,14 +98,14 @@ class Timed(Dreamer):
         return norm
 
 
-def make_dreamer(**changed: Any) -> Timed:
+def make_dreamer(device: torch.device = CPU, execution: Execution | None = None, **changed: Any) -> Timed:
     """A Dreamer with its default settings and some random frames."""
     assert load_method("dreamer") is Dreamer
     given = read_method_file("dreamer").settings | {"replay_frames": 2 * FRAMES} | changed
     settings = cast(Any, resolve_settings("dreamer", given, "config/methods/dreamer.yaml: settings"))
     mask = np.ones((1, ACTIONS), np.bool_)
-    problem = Problem(("task",), (64, 64, 3), np.dtype(np.uint8), ACTIONS, mask, 500)
-    method = Timed(settings, problem, 0, torch.device("cpu"))
+    problem = Problem(("task",), (64, 64, 3), np.dtype(np.uint8), ACTIONS, mask, 500, execution=execution)
+    method = Timed(settings, problem, 0, device)
     method.behaving = []
     stream, flags = np.random.default_rng(0), np.zeros(1, np.bool_)
     for _ in range(FRAMES):
