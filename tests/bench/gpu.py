@@ -28,7 +28,7 @@ from tests.bench.update import make_method
 
 SEEDS = (1, 8)
 CORES = 16
-CARE_STEPS, CARE_EVALUATIONS = 100_000, 5
+CARE_STEPS = 100_000
 NO_GPU = 69  # the exit status where there is nothing to measure
 MakeRecorder = Callable[[], Recorder]
 
@@ -52,18 +52,18 @@ def measure_updates(
     return Topic(f"Updates on {_name(device)}", notes, tuple(rows))
 
 
-def measure_training(effort: Effort, device: torch.device) -> Topic:
+def measure_training(effort: Effort, device: torch.device, workers: Sequence[int] = (0, CORES - 1)) -> Topic:
     """Vector steps of MT-SAC end to end: without and with workers, serial and with policies one update old."""
     arrangements = {
-        f"{words}, {workers} workers": (Learner(stale_policy=stale), workers)
+        f"{words}, {count} workers": (Learner(stale_policy=stale), count)
         for stale, words in ((False, "serial"), (True, "stale policy"))
-        for workers in (0, CORES - 1)
+        for count in workers
     }
     with ExitStack() as stack:
         courses = {}
-        for name, (learner, workers) in arrangements.items():
+        for name, (learner, count) in arrangements.items():
             specification = full_size(effort, learner=learner)
-            courses[name] = Course(specification, effort, effort.steps, workers, effort.threads, device)
+            courses[name] = Course(specification, effort, effort.steps, count, effort.threads, device)
             stack.callback(courses[name].trainer.close)
         whole = in_turn(effort.repeats, {name: course.measure for name, course in courses.items()})
     rows = tuple(
@@ -78,10 +78,10 @@ def measure_training(effort: Effort, device: torch.device) -> Topic:
     return Topic(f"Training from end to end on {_name(device)}", notes, rows)
 
 
-def measure_care(effort: Effort, device: torch.device, steps: int | None = None) -> Topic:
+def measure_care(effort: Effort, device: torch.device, steps: int | None = None, evaluations: int = 5) -> Topic:
     """A complete MT10 run of CARE, evaluations and all."""
     steps = steps or (CARE_STEPS if effort.name == "full" else CARE_STEPS // 50)
-    evaluation = Evaluation(every=max(1, steps // CARE_EVALUATIONS), episodes=1)
+    evaluation = Evaluation(every=steps // evaluations, episodes=1)
     trainer = Trainer(full_size(effort, "care", budget=steps, evaluation=evaluation), device, CORES - 1)
     begun = time.perf_counter()
     try:
@@ -92,7 +92,7 @@ def measure_care(effort: Effort, device: torch.device, steps: int | None = None)
     beside = {"steps/s": [steps / took], "success at the end": [float(trainer.evaluations[-1].success.mean())]}
     row = Row(f"CARE, {steps:,} vector steps, {trainer.execution.described()}", "ours", "s", [took], 1, CORES, beside)
     notes = (
-        f"{CARE_EVALUATIONS} evaluations and one at the start, one episode of each task; without checkpoints.",
+        f"{evaluations} evaluations and one at the start, one episode of each task; without checkpoints.",
         *([f"It diverged: {trainer.diverged}."] if trainer.diverged else []),
     )
     return Topic(f"A complete MT10 run on {_name(device)}", notes, (row,))

@@ -33,11 +33,9 @@ def test_updates_are_measured_eager_and_recorded_for_one_seed_and_eight(tmp_path
 
 def test_end_to_end_and_a_whole_run_are_measured() -> None:
     least = replace(LEAST, limit=0.2)
-    rows = measure_training(least, CPU).rows
-    assert [row.name for row in rows] == [
-        f"{words}, {workers} workers" for words in ("serial", "stale policy") for workers in (0, 15)
-    ]
-    topic = measure_care(least, CPU, steps=5)
+    rows = measure_training(least, CPU, workers=[0]).rows
+    assert [row.name for row in rows] == ["serial, 0 workers", "stale policy, 0 workers"]
+    topic = measure_care(least, CPU, steps=5, evaluations=1)
     assert topic.rows[0].name == "CARE, 5 vector steps, eager"
 
 
