@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from mtrepro.engine import seeding, streams
 from mtrepro.engine.adam import Adam
-from mtrepro.engine.compilation import Compiled
+from mtrepro.engine.compilation import Compiled, tensors_of
 from mtrepro.engine.execution import Execution
 from mtrepro.engine.meters import Meters
 from mtrepro.engine.replay import Transitions
@@ -28,7 +28,7 @@ from mtrepro.engine.sequence_replay import SequenceReplay, Sequences
 from mtrepro.methods import Array, Problem
 from mtrepro.world_model.behaviour import Behaviour
 from mtrepro.world_model.descent import descend
-from mtrepro.world_model.imagination import Noise, draw_noise, imagine
+from mtrepro.world_model.imagination import Draw, draw_noise, imagine
 from mtrepro.world_model.model import ModelLoss, WorldModel
 from mtrepro.world_model.pictures import refuse_other_pictures
 from mtrepro.world_model.policies import Policy
@@ -69,14 +69,6 @@ class Remembered(NamedTuple):
             mine[rows] = theirs
 
 
-class Draw(NamedTuple):
-    """What chance gives to one update of a mind; the rest of it is a function of these tensors and the state."""
-
-    batch: Sequences
-    latent: Tensor  # (T, B, latents.draws), of the sequences' z
-    imagined: Noise  # of T B trajectories
-
-
 S = TypeVar("S", bound=DreamerSettings)  # a method's own settings
 
 
@@ -88,7 +80,7 @@ class DreamerAgent(ABC, Generic[S]):
         self.settings, self.problem, self.device = settings, problem, device
         execution = problem.execution or Execution()
         self.precision = execution.precision(device)
-        self._computed = Compiled(self._update, self._moved, execution)
+        self._computed = Compiled(self._update, lambda: tensors_of(self.minds, self.optimisers), execution)
         self.minds = self.build(seed)
         for mind in self.minds:
             mind.behaviour.begin_slow_critic()
@@ -242,11 +234,6 @@ class DreamerAgent(ABC, Generic[S]):
     def adam(self, parameters: Iterable[nn.Parameter], rate: float) -> Adam:
         """An optimiser as the settings say."""
         return Adam(parameters, rate, epsilon=self.settings.adam_epsilon)
-
-    def _moved(self) -> list[Tensor]:
-        """Every tensor that an update changes."""
-        minds = [each for mind in self.minds for each in mind.state_dict().values()]
-        return [*minds, *(each for its in self.optimisers.values() for each in its.tensors())]
 
     def _by_mind(self, task: Array) -> Iterator[tuple[Mind, Any]]:
         """Each mind with its rows of some tasks, (rows,); those that have none are left out."""
