@@ -1,7 +1,7 @@
 # Each target is a line of shell that can be pasted; the paths are relative to the checkout. `make` alone lists them.
 # What a target runs comes from .venv, which `make setup` makes.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
-.PHONY: help setup demo demo-all test lint lock containers cluster-test bench picture
+.PHONY: help setup demo demo-all test lint lock containers cluster-test bench bench-gpu gpu-test picture
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -37,6 +37,12 @@ cluster-test: setup ## real Slurm, real Apptainer, disturbed runs; needs root on
 
 bench: setup ## print how fast it is here, beside stock Gymnasium
 	python -m tests.bench
+
+bench-gpu: setup ## the same on a GPU: updates/s eager and recorded, vector steps/s, a whole CARE run
+	python -m tests.bench.gpu
+
+gpu-test: setup ## recorded updates beside eager ones on a GPU, every method
+	MTREPRO_GPU_TESTS=1 pytest tests/gpu -rs
 
 picture: setup ## redraw the pipeline's picture in README.md and docs/workflow.md
 	tools/picture --write

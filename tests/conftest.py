@@ -19,7 +19,8 @@ from mtrepro.study import read_method_file
 from mtrepro.training import Trainer
 
 # Runs of tests train on the CPU, many at once; on a machine with one GPU they would wait for each other.
-os.environ["CUDA_VISIBLE_DEVICES"] = ""
+if not os.environ.get("MTREPRO_GPU_TESTS"):  # `make gpu-test`
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 # What a method's own file says, made small enough for seconds; each method takes the settings that it has.
 SMALL: dict[str, Any] = {

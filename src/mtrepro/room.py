@@ -93,7 +93,7 @@ def growth_of_files(method: object, steps_left: int) -> int:
 
 def _row_bytes(replay: Replay) -> int:
     """Bytes of one vector step: of every array that holds a row for each step."""
-    arrays = [value for value in vars(replay).values() if isinstance(value, np.ndarray)]
+    arrays = [value for value in vars(replay).values() if isinstance(value, np.ndarray | torch.Tensor)]
     return sum(value.nbytes // replay.steps for value in arrays if value.shape[:1] == (replay.steps,))
 
 

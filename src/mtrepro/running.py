@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 import time
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from mtrepro import provenance
 from mtrepro.accepting import is_finished
 from mtrepro.engine import checkpoint
 from mtrepro.engine.clock import Clock, Part
+from mtrepro.engine.execution import be_deterministic
 from mtrepro.engine.files import write_atomically
 from mtrepro.engine.lease import Lease
 from mtrepro.engine.processes import ancestors
@@ -70,9 +70,7 @@ class Running:
         self.started_by = started_by
         self.provenance = provenance.collect()  # now: what is committed while a run trains did not make it
         torch.set_num_threads(options.threads)
-        if self.device.type == "cuda":  # on the CPU the kernels in use are deterministic; the contract tests prove it
-            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else torch refuses products then
-            torch.use_deterministic_algorithms(True)
+        be_deterministic(self.device)
         self.machine = provenance.machine(self.device, options.threads, specification.learner.precision)
         self.clock, self.history = clock, History(clock)
         self.saved, self.saving_took = time.monotonic(), 0.0

@@ -10,6 +10,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 
+from mtrepro.engine.execution import Execution
 from mtrepro.engine.replay import Transitions
 from mtrepro.methods import Problem
 from mtrepro.methods.dreamer import Dreamer
@@ -21,6 +22,7 @@ from mtrepro.world_model.agent import DreamerAgent
 from mtrepro.world_model.model import ModelLoss
 from tests.bench.measuring import Effort, Row, Topic, in_turn, ratios, seconds
 
+CPU = torch.device("cpu")
 ACTIONS, FRAMES = 8, 300  # Ant's actions; frames drawn from
 V2 = {
     "latent": "categorical",
@@ -138,15 +140,15 @@ TIMED: dict[str, Any] = {
 }
 
 
-def make_dreamer(name: str, **changed: Any) -> Timed:
+def make_dreamer(name: str, device: torch.device = CPU, execution: Execution | None = None, **changed: Any) -> Timed:
     """A Dreamer with its default settings and some random frames; of two tasks, if it takes them."""
     tasks = 1 if name == "dreamer" else 2
     given = read_method_file(name).settings | {"replay_frames": 2 * FRAMES * tasks} | changed
     settings = cast(Any, resolve_settings(name, given, f"config/methods/{name}.yaml: settings"))
     mask = np.ones((tasks, ACTIONS), np.bool_)
     names = tuple(f"task-{index}" for index in range(tasks))
-    problem = Problem(names, (64, 64, 3), np.dtype(np.uint8), ACTIONS, mask, 500)
-    method = TIMED[name](settings, problem, 0, torch.device("cpu"))
+    problem = Problem(names, (64, 64, 3), np.dtype(np.uint8), ACTIONS, mask, 500, execution=execution)
+    method = TIMED[name](settings, problem, 0, device)
     method.behaving = []
     stream, flags = np.random.default_rng(0), np.zeros(tasks, np.bool_)
     for _ in range(FRAMES):

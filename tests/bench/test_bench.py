@@ -31,7 +31,12 @@ LEAST = Effort(  # called full, because the page takes nothing less
     steps=1, demo_steps=2, random_steps=4, transitions=2000, saves=1, pause=0.01, limit=1.0,
 )  # fmt: skip
 ENVIRONMENTS = (STOCK, ALONE, "ours, two processes", "ours, three processes", SYNC, ASYNC)
-UPDATES = ("update, 400 x 3, batch 1280", "update, 64 x 2, batch 192", "matrix product 1280 x 400 x 400")
+UPDATES = (
+    "update, 400 x 3, batch 1280",
+    "update, 400 x 3, batch 1280, bf16",
+    "update, 64 x 2, batch 192",
+    "matrix product 1280 x 400 x 400",
+)
 ROWS = {
     "environments": [f"3: {name}" for name in (*ENVIRONMENTS, "physics alone")],
     "identity": [f"reward {version}, 3-step episodes" for version in ("v2", "v1")],

@@ -14,13 +14,14 @@ from mtrepro.benchmarks.vector import VectorEnvironment
 from mtrepro.engine.clock import Part
 from mtrepro.paths import root
 from mtrepro.specification import Evaluation as EvaluationSettings
-from mtrepro.specification import Specification, resolve_benchmark
+from mtrepro.specification import Specification, resolve_benchmark, resolve_settings
 from mtrepro.study import load_study, read_benchmark_file, read_method_file
 from mtrepro.training import Evaluation, Stopped, Trainer
 from tests.bench.measuring import Effort, Row, Topic, in_turn, ratios, seconds
 
 PARTS = ("environment", "policy", "update")
 _WARM = 3  # steps with an update before anything is measured
+CPU = torch.device("cpu")
 _FAR = 1_000_000_000  # steps: no evaluation and no end falls into what is measured
 
 
@@ -54,14 +55,22 @@ def measure(effort: Effort) -> Topic:
 class Course:
     """A trainer in its learning phase. Each measurement goes some steps on, then calls each part by itself as often."""
 
-    def __init__(self, specification: Specification, effort: Effort, steps: int, workers: int, threads: int) -> None:
+    def __init__(
+        self,
+        specification: Specification,
+        effort: Effort,
+        steps: int,
+        workers: int,
+        threads: int,
+        device: torch.device = CPU,
+    ) -> None:
         self.steps, self.threads, self.limit = steps, threads, effort.limit
         self.found: dict[str, list[float]] = {name: [] for name in (*PARTS, "rest", "parts alone")}
         torch.set_num_threads(threads)
         # The random phase is as short as the batch allows: it is not what is measured.
         changed = {"random_steps": effort.random_steps, "first_updates": 0}
         specification = specification.model_copy(update={"settings": specification.settings | changed})
-        self.trainer = Trainer(specification, torch.device("cpu"), workers)
+        self.trainer = Trainer(specification, device, workers)
         none = np.zeros((len(self.trainer.tasks), 1))
         self.trainer.evaluations.append(Evaluation(0, none, none.astype(np.bool_), {}))  # so that none is due at step 0
         self._advance(1)
@@ -143,7 +152,9 @@ class StopAt:
         """The stopwatches take the time."""
 
     def beat(self, trainer: Trainer) -> None:
-        if not trainer.method.owed and (trainer.step >= self.step or time.perf_counter() > self.moment):
+        if trainer.method.owed <= trainer.may_wait() and (
+            trainer.step >= self.step or time.perf_counter() > self.moment
+        ):
             raise Stopped
 
     def beat_within_evaluation(self) -> None:
@@ -160,22 +171,23 @@ def demo() -> Specification:
     return _endless(demo_study().runs[0].specification)
 
 
-def full_size(effort: Effort) -> Specification:
-    """MT-SAC as its file says, on MT10 as Meta-World defines it."""
+def full_size(effort: Effort, method: str = "mt_sac", **changed: Any) -> Specification:
+    """A method as its file says, on MT10 as Meta-World defines it; endless unless `changed` ends it."""
     file = read_benchmark_file("mt10-v3", "make bench")
     tasks = effort.tasks if isinstance(effort.tasks, str) else list(effort.tasks)
     family, settings = resolve_benchmark({"family": file.family, **file.settings, "tasks": tasks}, "make bench")
+    chosen = resolve_settings(method, read_method_file(method).settings, "make bench")
     content = {
         "schema_version": 1,
-        "method": "mt_sac",
-        "settings": read_method_file("mt_sac").settings,
+        "method": method,
+        "settings": chosen.model_dump(mode="json"),
         "benchmark": {"family": family, **settings.model_dump(mode="json")},
         "seed": 1,
         "budget": _FAR,
         "evaluation": {"every": _FAR, "episodes": 1},
         "metrics_every": 500,
     }
-    return Specification.model_validate(content)
+    return Specification.model_validate(content | changed)
 
 
 def _endless(specification: Specification) -> Specification:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from mtrepro.benchmarks.metaworld_tasks import MT10
+from mtrepro.engine.execution import Execution
 from mtrepro.methods import Problem
 from mtrepro.methods._loading import load_method
 from mtrepro.soft_actor_critic.agent import SoftActorCritic
@@ -19,6 +20,8 @@ from tests.bench.measuring import Effort, Row, Topic, in_turn, ratios, seconds
 OBSERVATION, ACTIONS = 39, 4
 SMALL = {"width": 64, "depth": 2, "batch": 192}  # the demo's
 FULL_SIZE, DEMO_SIZE = "400 x 3, batch 1280", "64 x 2, batch 192"
+BF16 = f"{FULL_SIZE}, bf16"
+CPU = torch.device("cpu")
 _FILLED = 200_000  # transitions drawn from: far more than the processor's cache holds
 _ROWS, _WIDTH = 1280, 400  # of the matrix product
 
@@ -26,8 +29,12 @@ _ROWS, _WIDTH = 1280, 400  # of the matrix product
 def measure(effort: Effort) -> Topic:
     """Updates with one and with two threads."""
     filled = min(effort.transitions, _FILLED)
-    methods = {FULL_SIZE: make_method("mt_sac", filled), DEMO_SIZE: make_method("mt_sac", filled, **SMALL)}
-    times = {FULL_SIZE: effort.updates, DEMO_SIZE: effort.small_updates}
+    methods = {
+        FULL_SIZE: make_method("mt_sac", filled),
+        BF16: make_method("mt_sac", filled, execution=Execution("bf16")),
+        DEMO_SIZE: make_method("mt_sac", filled, **SMALL),
+    }
+    times = {FULL_SIZE: effort.updates, BF16: effort.updates, DEMO_SIZE: effort.small_updates}
     left, right = torch.rand(_ROWS, _WIDTH), torch.rand(_WIDTH, _WIDTH)
     product = torch.empty(_ROWS, _WIDTH)
     calls: dict[str, Any] = {name: (method.learn, times[name]) for name, method in methods.items()}
@@ -52,27 +59,38 @@ def measure(effort: Effort) -> Topic:
             rows.append(Row(f"matrix product {_ROWS} x {_WIDTH} x {_WIDTH}", "limit", "ms", values, threads, 1, beside))
         else:
             beside["% of product"] = share
+            if name == BF16:
+                beside["x fp32"] = ratios(values, found[f"{FULL_SIZE}/{threads}"])
             rows.append(Row(f"update, {name}", "ours", "ms", values, threads, 1, beside))
     notes = (
         f"One `learn`: draw, both critics, actor, temperatures, targets; {len(MT10)} tasks, {OBSERVATION} numbers "
-        "and the task's one-hot, fp32.",
+        "and the task's one-hot; fp32, or bf16 products (`learner.precision`).",
         "GFLOP: multiplications and additions of the matrix products alone, counted from the layers' sizes.",
+        "% of product: of the fp32 product's rate, also in bf16. x fp32: repeat by repeat, in this run.",
     )
     return Topic("One update of MT-SAC on the CPU", notes, tuple(rows))
 
 
-def make_method(name: str, transitions: int, tasks: tuple[str, ...] = MT10, **changed: Any) -> SoftActorCritic:
+def make_method(
+    name: str,
+    transitions: int,
+    tasks: tuple[str, ...] = MT10,
+    device: torch.device = CPU,
+    execution: Execution | None = None,
+    **changed: Any,
+) -> SoftActorCritic:
     """A method with its default settings and a replay full of random transitions."""
     given = read_method_file(name).settings | {"replay_transitions": transitions} | changed
     settings = resolve_settings(name, given, f"config/methods/{name}.yaml: settings")
     mask = np.ones((len(tasks), ACTIONS), np.bool_)
-    problem = Problem(tasks, (OBSERVATION,), np.dtype(np.float32), ACTIONS, mask, 500)
-    method = load_method(name)(settings, problem, 0, torch.device("cpu"))
+    problem = Problem(tasks, (OBSERVATION,), np.dtype(np.float32), ACTIONS, mask, 500, execution=execution)
+    method = load_method(name)(settings, problem, 0, device)
     assert isinstance(method, SoftActorCritic)
     generator = np.random.default_rng(0)
     for name in ("observation", "next_observation", "action", "reward"):
         column = getattr(method.replay, name)
-        generator.random(out=column, dtype=np.float32)
+        values = generator.random(column.shape, dtype=np.float32)
+        column[...] = values if isinstance(column, np.ndarray) else torch.from_numpy(values)
     method.replay.added = method.replay.steps
     return method
 

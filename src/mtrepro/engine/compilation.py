@@ -12,13 +12,14 @@ A recording reads and writes the tensors that there were when it was made, so wh
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 if TYPE_CHECKING:
+    from mtrepro.engine.adam import Adam
     from mtrepro.engine.execution import Execution
 
 Outputs = dict[str, Tensor]
@@ -128,6 +129,12 @@ class Compiled(Generic[Inputs]):
         self._recordings[kind] = list(_tensors(held)), replay, outputs
         self.execution.replayed = True
         return outputs
+
+
+def tensors_of(modules: Iterable[nn.Module], optimisers: Mapping[str, Adam]) -> list[Tensor]:
+    """The parameters and buffers of networks, and what their optimisers keep."""
+    networks = [each for module in modules for each in module.state_dict().values()]
+    return [*networks, *(each for optimiser in optimisers.values() for each in optimiser.tensors())]
 
 
 def _kind(value: Any) -> Hashable:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -63,6 +64,13 @@ class Execution:
         self.replayed = state["replayed"]
         if state["fallback"] is not None and self.recorder:
             self.fall_back(f"as before the resume: {state['fallback']}")
+
+
+def be_deterministic(device: torch.device) -> None:
+    """Have a GPU add up in one order. On the CPU the kernels in use do so by themselves: contract tests prove it."""
+    if device.type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it torch refuses matrix products then
+        torch.use_deterministic_algorithms(True)
 
 
 def execution(

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from mtrepro.engine import seeding, streams
 from mtrepro.engine.adam import Adam
-from mtrepro.engine.compilation import Compiled
+from mtrepro.engine.compilation import Compiled, tensors_of
 from mtrepro.engine.device_replay import replay_on
 from mtrepro.engine.execution import Execution
 from mtrepro.engine.meters import Meters
@@ -276,8 +276,7 @@ class SoftActorCritic(ABC, Generic[S]):
 
     def _moved(self) -> list[Tensor]:
         """Every tensor that an update changes."""
-        networks = [each for network in self._networks().values() for each in network.state_dict().values()]
-        return [*networks, self.log_alpha.detach(), *(t for its in self.optimisers.values() for t in its.tensors())]
+        return [*tensors_of(self._networks().values(), self.optimisers), self.log_alpha.detach()]
 
     def _networks(self) -> dict[str, nn.Module]:
         networks: dict[str, nn.Module] = {"actor": self.actor, "critics": self.critics, "targets": self.targets}

@@ -11,26 +11,17 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from mtrepro.engine.compilation import Compiled
+from mtrepro.engine.compilation import Compiled, tensors_of
 from mtrepro.engine.sequence_replay import Sequences
 from mtrepro.methods import Problem, Weights
 from mtrepro.world_model.acting import Acting, S
 from mtrepro.world_model.groups import named_groups
-from mtrepro.world_model.imagination import Noise
+from mtrepro.world_model.imagination import Draw
 from mtrepro.world_model.model import ModelLoss
-
-
-class Draw(NamedTuple):
-    """What chance gives to one update of a mind; the rest of it is a function of these tensors and the state."""
-
-    batch: Sequences
-    latent: Tensor  # (T, B, latents.draws), of the sequences' z
-    imagined: Noise  # of T B trajectories
 
 
 class DreamerAgent(Acting[S]):
@@ -50,7 +41,7 @@ class DreamerAgent(Acting[S]):
 
     def __init__(self, settings: S, problem: Problem, seed: int, device: torch.device, name: str) -> None:
         super().__init__(settings, problem, seed, device, name)
-        self._computed = Compiled(self._update, self._moved, self.execution)
+        self._computed = Compiled(self._update, lambda: tensors_of(self.minds, self.optimisers), self.execution)
 
     def learn(self) -> None:
         """One update: world models on sequences, then actors and critics on what is imagined from their states."""
@@ -107,8 +98,3 @@ class DreamerAgent(Acting[S]):
             groups = named_groups(mind.model, mind.behaviour)
             left |= {f"{group}/{task}": named for group, named in groups.items() if group not in common}
         return left
-
-    def _moved(self) -> list[Tensor]:
-        """Every tensor that an update changes."""
-        minds = [each for mind in self.minds for each in mind.state_dict().values()]
-        return [*minds, *(each for its in self.optimisers.values() for each in its.tensors())]

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from mtrepro.engine.sequence_replay import Sequences
 from mtrepro.world_model.policies import Actor
 from mtrepro.world_model.state_space import State, StateSpaceModel
 
@@ -24,6 +25,14 @@ class Noise(NamedTuple):
 
     latent: Tensor  # (H, N, latents.draws), for `latents.sample`
     action: Tensor  # (H, N, actions), uniform in [0, 1)
+
+
+class Draw(NamedTuple):
+    """What chance gives to one update of a mind; the rest of it is a function of these tensors and the state."""
+
+    batch: Sequences
+    latent: Tensor  # (T, B, latents.draws), of the sequences' z
+    imagined: Noise  # of T B trajectories
 
 
 def draw_noise(dynamics: StateSpaceModel, horizon: int, rows: int, actions: int, generator: torch.Generator) -> Noise:

@@ -1,0 +1,56 @@
+"""The GPU's benchmark, as far as a CPU can go: its own code, small, with a recorder that needs no GPU."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.bench.agreement import distance
+from tests.bench.gpu import NO_GPU, main, measure_care, measure_training, measure_updates
+from tests.bench.measuring import record, write
+from tests.bench.showing import cells
+from tests.bench.test_bench import LEAST
+from tests.bench.update import make_method
+from tests.contract.executions import Forgetful, Refusing, Rerun
+
+CPU = torch.device("cpu")
+
+
+def test_updates_are_measured_eager_and_recorded_for_one_seed_and_eight(tmp_path: Path) -> None:
+    content = record("gpu", LEAST, lambda effort: measure_updates(effort, CPU, Rerun, ["MT-SAC"], width=16, batch=40))
+    rows = json.loads(write(content, tmp_path).read_text())["rows"]
+    assert [row["name"] for row in rows] == [
+        f"MT-SAC: {mode}, {seeds}" for mode in ("eager", "graph") for seeds in ("1 seed", "8 seeds")
+    ]
+    assert all(row["median"] > 0 for row in rows)
+    assert rows[2]["beside"]["apart, %"]["median"] == 0, "on the CPU a recording has the eager bits"
+    assert len(cells(content)[1]) == len(rows)
+
+
+def test_end_to_end_and_a_whole_run_are_measured() -> None:
+    least = replace(LEAST, limit=0.2)
+    rows = measure_training(least, CPU, workers=[0]).rows
+    assert [row.name for row in rows] == ["serial, 0 workers", "stale policy, 0 workers"]
+    topic = measure_care(least, CPU, steps=5, evaluations=1)
+    assert topic.rows[0].name == "CARE, 5 vector steps, eager"
+
+
+def test_the_distance_is_none_for_a_true_recording_and_there_is_none_for_a_failed_one() -> None:
+    def make(execution):  # type: ignore[no-untyped-def]
+        return make_method("mt_sac", 500, execution=execution, batch=40, width=16)
+
+    assert distance(make, Rerun(), 3) == 0
+    for recorder in (Refusing(), Forgetful()):
+        with pytest.raises(RuntimeError, match="not recorded: "):
+            distance(make, recorder, 3)
+
+
+def test_without_a_gpu_it_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([])
+    assert ended.value.code == NO_GPU
+    assert "torch finds no GPU here" in capsys.readouterr().out

@@ -1,0 +1,42 @@
+"""On a GPU: 100 recorded updates of every method stay with the eager ones. `make gpu-test`."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+
+from mtrepro.engine.compilation import CudaGraphs
+from mtrepro.engine.execution import Execution, be_deterministic
+from tests.bench.agreement import TOLERANCE, distance
+from tests.bench.dreamer import ARMS as DREAMERS
+from tests.bench.dreamer import make_dreamer
+from tests.bench.family import ARMS
+from tests.bench.update import make_method
+
+CUDA = torch.device("cuda")
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU, and MTREPRO_GPU_TESTS=1")
+
+
+def actor_critic(name: str, sampling: str, execution: Execution) -> Any:
+    method, changed = ARMS[name]
+    settings = {"replay_sampling": sampling} | changed
+    return make_method(method, 20_000, device=CUDA, execution=execution, **settings)
+
+
+@pytest.mark.parametrize("sampling", ["uniform", "stratified"])
+@pytest.mark.parametrize("name", ARMS)
+def test_an_actor_critic_recorded_stays_with_the_eager_one(name: str, sampling: str) -> None:
+    if ARMS[name][0] == "single_task" and sampling == "uniform":
+        pytest.skip("single agents refuse uniform draws")
+    be_deterministic(CUDA)
+    assert distance(partial(actor_critic, name, sampling), CudaGraphs()) <= TOLERANCE
+
+
+@pytest.mark.parametrize("name", DREAMERS)
+def test_a_dreamer_recorded_stays_with_the_eager_one(name: str) -> None:
+    be_deterministic(CUDA)
+    assert distance(lambda execution: make_dreamer(CUDA, execution, **DREAMERS[name]), CudaGraphs()) <= TOLERANCE
