@@ -1,9 +1,9 @@
-"""What the Dreamer methods share: state-space model, latents, pictures, heads, imagination, behaviour.
+"""What the Dreamer methods share: the agent, state-space models, latents, pictures, heads, imagination, behaviour.
 
 Letters of the papers, wherever the mathematics stands:
 
     x  picture          e  its embedding       a  action             r  reward
-    h  recurrent state  z  latent state        s = [h, z]  what every head sees
+    h  what was before  z  latent state        c  the task's code, if told       s = [h, z, c]  what every head sees
     V  return (lambda)  v  critic's value      gamma, lambda  discount, and how returns mix
     T  frames           B  sequences           N = T B  starts of imagination    H  imagined steps
 
