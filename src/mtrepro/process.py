@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -44,7 +43,6 @@ def train(path: Path | Sequence[Path], options: Options, stop: StopRequest, begu
     named = {path: load_specification(path) for path in paths}
     refuse_different_arms({shown(path): specification for path, specification in named.items()})
     taken: list[tuple[Reporter, Lease, Clock]] = []
-    begun = time.monotonic() if begun is None else begun
     clocks = [Clock("start-up", begun) for _ in named]
 
     def enter(part: Part) -> None:

@@ -29,8 +29,9 @@ from mtrepro.engine.execution import execution
 from mtrepro.engine.replay import Transitions
 from mtrepro.episodes import RunningEpisodes
 from mtrepro.evaluating import Evaluation, Evaluator
-from mtrepro.methods import Method, Problem, Together
+from mtrepro.methods import Method, Problem
 from mtrepro.methods._loading import make_method
+from mtrepro.updates import Updates
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -283,21 +284,3 @@ def train_in_step(trainers: Sequence[Trainer], monitors: Sequence[Monitor]) -> N
         else:
             for trainer, monitor in behind:
                 trainer.go_on(monitor)
-
-
-class Updates:
-    """One update of each of some methods: together where the method can, else one after the other."""
-
-    def __init__(self) -> None:
-        self.methods: list[Method] = []
-        self.together: Together | None = None
-
-    def __call__(self, methods: list[Method]) -> None:
-        if methods != self.methods:
-            find = getattr(type(methods[0]), "together", None) if len(methods) > 1 else None
-            self.methods, self.together = methods, find(methods) if find else None
-        if self.together is not None:
-            self.together.learn()
-            return
-        for method in methods:
-            method.learn()
