@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from mtrepro.training import Updates
+from mtrepro.updates import Updates
 from tests.bench.measuring import Effort, Row, Topic, in_turn, ratios, seconds
 from tests.bench.update import make_method
 
