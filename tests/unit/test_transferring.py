@@ -24,7 +24,7 @@ def by_hand(mine: float, source: float, treatment: str, omega: float = 0.5) -> f
     """One number of one group, as `take` leaves it."""
     groups = {"reward_output": {"weight": nn.Parameter(torch.tensor([[mine]]))}}
     take(groups, {"reward_output": {"weight": torch.tensor([[source]])}}, {"reward_output": treatment}, omega, 1)
-    return float(groups["reward_output"]["weight"])
+    return float(groups["reward_output"]["weight"].detach())
 
 
 @pytest.mark.parametrize(
