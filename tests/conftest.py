@@ -94,7 +94,6 @@ LEARNING: dict[str, Any] = {  # enough to learn the toy benchmark in seconds
     "gradient_limit": 3.0,
     # Of Meta-Dreamer
     "support_sequences": 4,
-    "inner_rate": 1e-3,
 }
 SAME_FILES = ("evaluation.csv", "training.csv", "specification.yaml")  # of two equal runs; the others tell times
 
