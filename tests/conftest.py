@@ -93,6 +93,7 @@ LEARNING: dict[str, Any] = {  # enough to learn the toy benchmark in seconds
     "model_rate": 5e-3,
     "gradient_limit": 3.0,
     # Of Meta-Dreamer
+    "tasks_per_update": None,
     "support_sequences": 4,
 }
 SAME_FILES = ("evaluation.csv", "training.csv", "specification.yaml")  # of two equal runs; the others tell times
