@@ -96,8 +96,8 @@ LEARNING: dict[str, Any] = {  # enough to learn the toy benchmark in seconds
     "model_rate": 5e-3,
     "gradient_limit": 3.0,
     # Of Meta-Dreamer
+    "tasks_per_update": None,
     "support_sequences": 4,
-    "inner_rate": 1e-3,
 }
 SAME_FILES = ("evaluation.csv", "training.csv", "specification.yaml")  # of two equal runs; the others tell times
 
