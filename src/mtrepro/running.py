@@ -19,7 +19,7 @@ import torch
 
 from mtrepro import gpus, provenance
 from mtrepro.accepting import is_finished
-from mtrepro.benchmarks.vector import WorkerDiedError
+from mtrepro.benchmarks.vector import TaskError, WorkerDiedError
 from mtrepro.engine import checkpoint
 from mtrepro.engine.files import write_atomically
 from mtrepro.engine.lease import Lease
@@ -142,6 +142,10 @@ class _Running:
             raise WorkerError(
                 f"{error}\n  nothing is lost but the steps since the last checkpoint: the same command continues there"
             ) from None
+        except TaskError as error:
+            if isinstance(error.__cause__, MtreproError):  # a slip that a message can mend, and no fault of the task's
+                raise error.__cause__ from None
+            raise
         finally:
             trainer.close()
 
