@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, cast
 
 from pydantic import Field, StringConstraints
 
@@ -116,7 +116,7 @@ def resolve_choice(choice: BenchmarkChoice, where: str) -> Met:
     changed = f"{where}.settings" if choice.settings else f"config/benchmarks/{choice.name}.yaml: settings"
     family, settings = resolve_benchmark({"family": file.family, **file.settings, **choice.settings}, changed)
     resolved = {"family": family, **settings.model_dump(mode="json")}
-    return Met(resolved, task_names(settings), held_out_names(settings), int(resolved["evaluation_episodes"]))
+    return Met(resolved, task_names(settings), held_out_names(settings), int(cast(Any, settings).evaluation_episodes))
 
 
 def resolve_method(

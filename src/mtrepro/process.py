@@ -10,13 +10,13 @@ from pathlib import Path
 import torch
 
 from mtrepro import gpus
-from mtrepro.benchmarks.vector import WorkerDiedError
+from mtrepro.benchmarks.vector import TaskError, WorkerDiedError
 from mtrepro.engine import checkpoint
 from mtrepro.engine.clock import Clock, Part
 from mtrepro.engine.lease import Lease
 from mtrepro.engine.processes import ancestors
 from mtrepro.engine.signals import StopRequest
-from mtrepro.errors import OutputError, WorkerError
+from mtrepro.errors import MtreproError, OutputError, WorkerError
 from mtrepro.options import Options
 from mtrepro.paths import shown, state_folder
 from mtrepro.running import ANCESTORS, Running
@@ -109,6 +109,10 @@ def _train(runs: list[Running], stop: StopRequest) -> int:
         raise WorkerError(
             f"{error}\n  nothing is lost but the steps since the last checkpoint: the same command continues there"
         ) from None
+    except TaskError as error:
+        if isinstance(error.__cause__, MtreproError):  # a slip that a message can mend, and no fault of the task's
+            raise error.__cause__ from None
+        raise
     finally:
         for run in runs:
             run.close()

@@ -51,6 +51,10 @@ class Settings(EndingSettings):
         """The names of the tasks of `split`, in order."""
         return tuple(self.variants())
 
+    def held_out_tasks(self) -> tuple[str, ...]:
+        """The names of the tasks that nothing trains on; none where the benchmark has them alone."""
+        return self.task_names()[len(self.training) :] if self.split == "both" else ()
+
     def variants(self) -> dict[str, Changes]:
         """The changes of each task of `split`, by its name."""
         parts = {"training": self.training, "held_out": self.held_out, "both": (*self.training, *self.held_out)}
@@ -107,15 +111,15 @@ class Variant(GymnasiumMujoco):
 class Benchmark(PixelBenchmark):
     """Variants of one robot; see the protocol in `benchmarks/__init__.py`.
 
-    `held_out` names the tasks that nothing may train on: none of them where `split` is training.
+    `held_out` names the tasks that nothing may train on. Alone (`split: held_out`) they are tasks like any others, to
+    begin from scratch on or to go on from what another run left.
     """
 
     family = "variants"
 
     def __init__(self, settings: Settings, seed: int) -> None:
         super().__init__(settings, seed)
-        count = {"training": 0, "held_out": len(self.tasks), "both": len(settings.held_out)}[settings.split]
-        self.held_out: tuple[str, ...] = self.tasks[len(self.tasks) - count :]
+        self.held_out = settings.held_out_tasks()
 
     def actions(self, task: str) -> int:
         """How many actions a task takes."""
