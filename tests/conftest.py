@@ -93,7 +93,7 @@ LEARNING: dict[str, Any] = {  # enough to learn the toy benchmark in seconds
     "imagination_horizon": 5,
     "actor_initial_std": 1.0,
     "actor_mean_scale": 1.0,
-    "model_rate": 5e-3,
+    "model_rate": 8e-3,
     "gradient_limit": 3.0,
     # Of Meta-Dreamer
     "tasks_per_update": None,
