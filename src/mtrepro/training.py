@@ -243,6 +243,7 @@ class Trainer:
     def load_state(self, state: dict[str, Any]) -> None:
         """Continue from `state`, bit for bit."""
         self.step, self.observation, self.diverged = state["step"], state["observation"], state["diverged"]
+        self._through = False
         self.method.load_state(state["method"])
         self.execution.load_state(state["execution"])
         if state["training"] is not None:
