@@ -13,7 +13,8 @@ from mtrepro.benchmarks.bullet_simulator import BulletSimulator
 from mtrepro.benchmarks.loading import load_family
 from mtrepro.engine.signals import StopRequest
 from mtrepro.errors import StateError
-from mtrepro.running import Options, train
+from mtrepro.options import Options
+from mtrepro.process import train
 from mtrepro.specification import Evaluation, Specification
 from tests.conftest import contents, toy_specification, write_run
 from tests.contract.processes import comes, run_record
