@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from mtrepro import running
+from mtrepro import options, process
 from mtrepro.engine.signals import StopRequest
 from mtrepro.study import ResolvedStudy, Run, load_study
 from tests.conftest import SMALL, known_to
@@ -49,5 +49,5 @@ def trained(folder: Path, run: Run, keep: str = "results") -> Path:
     path.parent.mkdir(exist_ok=True)
     path.write_text(run.specification.to_yaml())
     with StopRequest() as stop:
-        assert running.train(path, running.Options(device="cpu", keep=keep), stop) == 0
+        assert process.train(path, options.Options(device="cpu", keep=keep), stop) == 0
     return path.parent

@@ -27,9 +27,14 @@ pytestmark = pytest.mark.xdist_group("lived")  # its runs are trained once
 OTHER = "source-0123456789abcdef"
 
 
+def of_today(study: LivedStudy, arm: str) -> list[Path]:
+    """The folders of an arm's checkpoints but `OTHER`."""
+    return [folder for folder in study.state(arm).glob("source-*") if folder.name != OTHER]
+
+
 def leave_behind(study: LivedStudy, arm: str, name: str | None = None) -> Path:
     """Put long's checkpoints where `arm` would have them, in the folder of today's code or of the one named."""
-    (saved,) = study.state("long").glob("source-[!0]*")
+    (saved,) = of_today(study, "long")
     return Path(shutil.copytree(saved, study.state(arm) / (name or saved.name)))
 
 
@@ -54,7 +59,7 @@ def test_what_a_finished_run_left_behind_is_freed(lived: LivedStudy, arm: str) -
 
 
 def test_an_unfinished_run_keeps_what_it_continues_from_and_loses_that_of_other_code(lived: LivedStudy) -> None:
-    freed, (kept,) = leave_behind(lived, "long", OTHER), list(lived.state("long").glob("source-[!0]*"))
+    freed, (kept,) = leave_behind(lived, "long", OTHER), of_today(lived, "long")
     sizes = bytes_of(freed), bytes_of(kept)
     run = cleaned(lived)["long"]
     assert (run.freed, run.kept) == sizes

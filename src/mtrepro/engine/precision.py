@@ -33,7 +33,12 @@ class Precision(NamedTuple):
         if self.name == "fp32":
             return network(*inputs)
         with self.products():
-            return network(*inputs).float()
+            return unrounded(network(*inputs))
+
+
+def unrounded(output: Tensor) -> Tensor:
+    """What a network gave in bf16, in fp32; what is no bf16 stays as it is."""
+    return output.float() if output.dtype == torch.bfloat16 else output
 
 
 def in_full(network: Callable[..., Tensor], *inputs: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from mtrepro.engine.precision import unrounded
 from mtrepro.world_model.imagination import Imagined
 from mtrepro.world_model.layers import dense
 from mtrepro.world_model.model import WorldModel
@@ -101,10 +102,10 @@ class Behaviour(nn.Module):
 
     def critic_loss(self, judged: Judged) -> Tensor:
         """The critic's loss; scalar."""
-        errors: Tensor = self.critic(judged.features).squeeze(-1).float() - judged.returns
+        errors: Tensor = unrounded(self.critic(judged.features).squeeze(-1)) - judged.returns
         return 0.5 * (judged.weights * errors.square()).mean()
 
     def _values(self, features: Tensor) -> Tensor:
         """v of (..., features): (...)."""
         v: Tensor = (self.slow_critic or self.critic)(features).squeeze(-1)
-        return v.float()
+        return unrounded(v)

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from mtrepro.engine.precision import unrounded
+
 
 class Latents(Protocol):
     """A family of distributions of z. `outputs` of a layer, shape (..., outputs), say which one is meant."""
@@ -65,7 +67,7 @@ class Gaussian:
         return (0.5 * (ratio.square() + ((mu_q - mu_p) / sigma_p).square() - 1) - ratio.log()).sum(-1)
 
     def _split(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
-        mu, raw = outputs.float().chunk(2, dim=-1)
+        mu, raw = unrounded(outputs).chunk(2, dim=-1)
         return mu, functional.softplus(raw) + self.MIN_STD
 
 
@@ -100,7 +102,7 @@ class Categorical:
         return (log_q.exp() * (log_q - log_p)).sum((-2, -1))
 
     def _vectors(self, flat: Tensor) -> Tensor:
-        return flat.reshape(*flat.shape[:-1], self.vectors, self.classes).float()
+        return unrounded(flat.reshape(*flat.shape[:-1], self.vectors, self.classes))
 
     def _one_hot(self, logits: Tensor) -> Tensor:
         return functional.one_hot(self._vectors(logits).argmax(-1), self.classes).to(logits.dtype)

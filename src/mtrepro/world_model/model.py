@@ -5,7 +5,7 @@
 v1 eq. 10, v2 eq. 2. Pictures and rewards are normals of unit variance, so each of these terms is half a squared error,
 summed over the picture; the constants of the normals are left out, they move nothing. Means are over frames and
 sequences. Where products are computed in bf16 (engine/precision.py), what comes out of a network is made fp32 again
-before a distribution or a loss sees it: that is what each `.float()` is for.
+before a distribution or a loss sees it: that is what each `unrounded` is for.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mtrepro.engine.precision import unrounded
 from mtrepro.engine.sequence_replay import Sequences
 from mtrepro.world_model.latents import divergence_loss
 from mtrepro.world_model.layers import dense
@@ -65,18 +66,18 @@ class WorldModel(nn.Module):
         if self.codes is None:
             return self.decoder.enter.weight.new_zeros(len(task), 0)
         c: Tensor = self.codes(functional.one_hot(task, self.codes.in_features).to(self.codes.weight.dtype))
-        return c.float()
+        return unrounded(c)
 
     def rewards(self, features: Tensor) -> Tensor:
         """Mean of p(r | s). Shapes: (..., features) -> (...)."""
         r: Tensor = self.reward(features).squeeze(-1)
-        return r.float()
+        return unrounded(r)
 
     def discounts(self, features: Tensor) -> Tensor:
         """gamma, or what the continue model expects of it: gamma times the chance that the task goes on."""
         if self.continues is None:
             return torch.full_like(features[..., 0], self.settings.discount)
-        return torch.sigmoid(self.continues(features).squeeze(-1).float())
+        return torch.sigmoid(unrounded(self.continues(features).squeeze(-1)))
 
     def loss(self, batch: Sequences, noise: Tensor) -> ModelLoss:
         """Follow the sequences and score every frame. Shapes: noise (T, B, latents.draws)."""
@@ -95,11 +96,11 @@ class WorldModel(nn.Module):
         total = total + settings.reward_scale * parts["reward_loss"]
         if self.continues is not None and settings.continue_scale is not None:
             parts["continue_loss"] = functional.binary_cross_entropy_with_logits(
-                self.continues(features).squeeze(-1).float(), settings.discount * (1 - batch.terminated)
+                unrounded(self.continues(features).squeeze(-1)), settings.discount * (1 - batch.terminated)
             )
             total = total + settings.continue_scale * parts["continue_loss"]
         return ModelLoss(total, parts, followed)
 
     def _embed(self, x: Tensor) -> Tensor:
         e: Tensor = self.encoder(x.flatten(0, -4))
-        return e.reshape(*x.shape[:-3], -1).float()
+        return unrounded(e.reshape(*x.shape[:-3], -1))

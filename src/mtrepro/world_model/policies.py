@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mtrepro.engine.precision import unrounded
 from mtrepro.world_model.layers import dense
 from mtrepro.world_model.settings import DreamerSettings
 
@@ -134,7 +135,7 @@ class Actor(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         outputs: Tensor = self.body(features)
-        return outputs.float()
+        return unrounded(outputs)
 
     def policy(self, outputs: Tensor) -> Policy:
         """v1: mu = m tanh(x / m), sigma = softplus(y + offset) + min, m the mean's scale.

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mtrepro.engine.precision import unrounded
 from mtrepro.world_model.attention import Layer
 from mtrepro.world_model.settings import DreamerSettings
 from mtrepro.world_model.state_space import Followed, State, StateSpaceModel
@@ -150,7 +151,7 @@ class TransformerModel(StateSpaceModel):
             attended = layer.scores(q, k, seen).softmax(-1) @ v
             x = layer.close(x, attended.permute(2, 0, 1, 3))
             kept += [k, v]
-        return self.norm(x).float(), tuple(kept)
+        return unrounded(self.norm(x)), tuple(kept)
 
     def _advance(self, state: State, a: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """h of the next moment, and what is then remembered."""
@@ -173,7 +174,7 @@ class TransformerModel(StateSpaceModel):
         places = self.span - 1  # whoever is further back is seen by nobody
         own = Kept(life[:, -places:], tuple(each[:, :, -places:] for each in kept))
         common = past.common and past.common._replace(life=(past.common.life - 1).clamp(min=0))
-        return self.norm(x).float(), Past(past.moment + 1, own, common).flat()
+        return unrounded(self.norm(x)), Past(past.moment + 1, own, common).flat()
 
     def _sum(self, layer: Layer, q: Tensor, scores: Tensor, values: Tensor, common: Kept | None, index: int) -> Tensor:
         """The sum over all moments that a row sees, its own and those in common: (rows, heads, units)."""
