@@ -1,7 +1,7 @@
 # Each target is a line of shell that can be pasted; the paths are relative to the checkout. `make` alone lists them.
 # What a target runs comes from .venv, which `make setup` makes.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
-.PHONY: help setup demo demo-all test lint lock containers cluster-test bench bench-gpu gpu-test picture
+.PHONY: help setup demo demo-all test test-slow lint lock containers cluster-test bench bench-gpu gpu-test picture
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -20,8 +20,11 @@ demo-all: setup ## every method once, tiny: proves the path of each within ten m
 	snakemake --profile workflow/profiles/local all --configfile config/demo-pixel-tasks.yaml && mtrepro show results/demo/study-demo-pixel-tasks
 	snakemake --profile workflow/profiles/local all --configfile config/demo-transfer.yaml && mtrepro show results/demo/study-demo-transfer
 
-test: setup ## every test
-	pytest -n 2 --dist loadgroup
+test: setup ## the tests, under ten minutes on two cores
+	pytest -n 2 --dist loadgroup -m "not slow"
+
+test-slow: setup ## the others: several seeds, learners and sources in every combination, kills on every pixel benchmark
+	pytest -n 2 --dist loadgroup -m slow
 
 lint: setup ## style, types, workflow, and whether everything generated is current
 	tools/lint

@@ -21,6 +21,8 @@ from tests.contract.executions import Forgetful, Refusing, Rerun
 from tests.contract.processes import Undisturbed, comes, longer, run_record, start, state_folder
 from tests.contract.test_methods import Watcher, fingerprint, finished, trainer
 
+pytestmark = pytest.mark.slow
+
 LEARNERS = [name for name in method_names() if trainer(name).method.parameter_groups()]
 SHORT: dict[str, Any] = {"budget": 60, "evaluation": {"every": 60, "episodes": 1}}
 STOP = 55  # beats: within the updates, after some of them

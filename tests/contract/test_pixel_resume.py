@@ -20,6 +20,8 @@ from tests.conftest import contents, toy_specification, write_run
 from tests.contract.processes import comes, run_record
 from tests.unit.pixel_fixture import CASES
 
+pytestmark = pytest.mark.slow
+
 BUDGET, HORIZON = 60, 20
 AT_EVERY_STEP = "from mtrepro import cli, running; running.COST_SHARE = 1e9; cli.main()"
 LONGER: dict[str, Any] = {"horizon": HORIZON, "evaluation_episodes": 1}

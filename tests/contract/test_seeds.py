@@ -22,6 +22,8 @@ from tests.contract.processes import OFTEN, Undisturbed, comes, longer, run_reco
 from tests.contract.test_methods import Watcher, fingerprint, trainer
 from tests.contract.test_variants import VARIANTS, settings
 
+pytestmark = pytest.mark.slow
+
 FORMS: list[tuple[str, dict[str, Any]]] = [*((name, {}) for name in method_names()), *VARIANTS]
 SEEDS = (0, 3, 5)
 

@@ -17,6 +17,8 @@ from tests.unit.lineage_fixture import STUDY
 
 from .conftest import Checkout
 
+pytestmark = pytest.mark.slow
+
 FILE = "config/studies/lineage.yaml"
 SOURCES = {
     "first": {"method": "dreamer"},

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from .conftest import STUDY, TOY, Checkout
+
+pytestmark = pytest.mark.slow
 
 GROUPED = "config/studies/grouped.yaml"
 ARM = "mt-sac: {method: mt_sac}"
