@@ -91,7 +91,6 @@ if STUDY.sources:
     ruleorder: train_source > train
 
 
-
 # The same for several seeds of an arm in one process (`seeds_per_job`). Which they are no wildcard can say.
 for GROUP in STUDY.groups:
 
