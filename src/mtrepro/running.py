@@ -89,6 +89,7 @@ class Running:
     def begin(self, beside: Sequence[Running]) -> None:
         """Make the trainer, or take it up where it was saved; `beside` are the runs of this process, this one too."""
         self.beside = beside
+        self._beat()
         self.sources = read_sources(self.folder.parent, self.specification)
         frames = Files(self.checkpoints / "frames")
         trainer = self.trainer = Trainer(
@@ -126,6 +127,7 @@ class Running:
         if time.monotonic() - self.saved > self._pause() and self._is_last():
             for run in self.beside:
                 run.save()
+                self._beat()
 
     def beat_within_evaluation(self) -> None:
         """A signal ends the evaluation, which the next start repeats: it has changed nothing."""
@@ -134,8 +136,7 @@ class Running:
         self.enter("evaluation")
 
     def _show_life(self) -> None:
-        for run in self.beside:  # also those that are over: they are ours until all are
-            run.lease.beat()
+        self._beat()
         if self.stop:
             raise Stopped
         if self.reporter.due():
@@ -145,9 +146,14 @@ class Running:
         """Seconds between checkpoints: as asked, or longer where saving is so slow that it would cost too much."""
         return max(self.options.checkpoint_seconds, sum(run.saving_took for run in self.beside) / COST_SHARE)
 
+    def _beat(self) -> None:
+        for run in self.beside:  # also those that are over: they are ours until all are
+            run.lease.beat()
+
     def _is_last(self) -> bool:
-        """Whether this run is the last to go on in a round: when it has, all stand at the same step."""
-        return next(run for run in reversed(self.beside) if not run.trainer.over) is self
+        """Whether no other run is behind this one: in step, the last of a round; else one that catches up."""
+        going_on = [run.trainer for run in self.beside if not run.trainer.over]
+        return all(trainer.progress >= self.trainer.progress for trainer in going_on)
 
     def _show(self, trainer: Trainer) -> None:
         line = self.reporter.progress(trainer.step, trainer.latest_success())

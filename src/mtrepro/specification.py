@@ -160,10 +160,11 @@ def refuse_different_arms(specifications: Mapping[str, Specification]) -> None:
     (first, one), *others = specifications.items()
     seeds: dict[int, str] = {one.seed: first}
     for where, other in others:
-        for key, value in _flat(other.model_dump(mode="json")).items():
-            if key != "seed" and value != (expected := _flat(one.model_dump(mode="json")).get(key)):
+        here, there = (_flat(each.model_dump(mode="json")) for each in (other, one))
+        for key in {**here, **there}:
+            if key != "seed" and here.get(key) != there.get(key):
                 raise SpecificationError(
-                    f"{where}: {key}: {value!r}, but {expected!r} in {first}\n"
+                    f"{where}: {key}: {here.get(key)!r}, but {there.get(key)!r} in {first}\n"
                     "  one process trains seeds of one arm: start another for every other arm"
                 )
         if twin := seeds.get(other.seed):
@@ -206,8 +207,8 @@ def refuse_conflicts(
     if held_out and not getattr(settings, "adapts", False):
         raise SpecificationError(
             f"{where}: {method} cannot adapt to tasks that it never trained on, and the benchmark holds out "
-            f"{', '.join(held_out)}\n  choose a method that adapts, or give the benchmark `held_out: []`\n"
-            f"  see {method_page(method)}"
+            f"{', '.join(held_out)}\n  choose a method that adapts, or settings of the benchmark without them "
+            f"(`held_out: []`, of variants `split: training`)\n  see {method_page(method)}"
         )
     trained = tuple(task for task in tasks if task not in held_out)
     find = getattr(settings, "conflicts", None)

@@ -154,6 +154,7 @@ class Trainer:
             self.diverged = "the policy's actions are not finite"
         except SimulationError as error:
             self.diverged = str(error)
+            self.training = None  # it has ended itself; the state is whole without it
 
     def _advance(self, monitor: Monitor) -> None:
         """One vector step: the environment of every task that is trained on moves once."""

@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 import torch
 
+from mtrepro.benchmarks import SimulationError
 from mtrepro.engine import checkpoint
+from mtrepro.errors import SpecificationError
 from mtrepro.soft_actor_critic.agent import SoftActorCritic
 from mtrepro.soft_actor_critic.together import Together
-from mtrepro.specification import Specification, method_names
+from mtrepro.specification import Learner, Specification, method_names, refuse_different_arms
 from mtrepro.training import Stopped, Trainer, train_in_step
 from tests.conftest import call, command, contents, toy_specification, write_run
 from tests.contract.processes import OFTEN, Undisturbed, comes, longer, run_record
@@ -28,13 +30,13 @@ FORMS: list[tuple[str, dict[str, Any]]] = [*((name, {}) for name in method_names
 SEEDS = (0, 3, 5)
 
 
-def group(method: str, given: dict[str, Any], budget: int = 55) -> list[Trainer]:
+def group(method: str, given: dict[str, Any], budget: int = 55, **changed: Any) -> list[Trainer]:
     seldom = {"every": 1000, "episodes": 1}
-    return [trainer(method, settings=given, seed=seed, budget=budget, evaluation=seldom) for seed in SEEDS]
+    return [trainer(method, settings=given, seed=seed, budget=budget, evaluation=seldom, **changed) for seed in SEEDS]
 
 
-def alone(method: str, given: dict[str, Any], budget: int = 55) -> list[dict[str, Any]]:
-    runs = group(method, given, budget)
+def alone(method: str, given: dict[str, Any], budget: int = 55, **changed: Any) -> list[dict[str, Any]]:
+    runs = group(method, given, budget, **changed)
     for run in runs:
         run.run(Watcher())
     return [fingerprint(run) for run in runs]
@@ -78,6 +80,31 @@ def test_a_stack_of_eight_updates_as_eight_alone(changed: dict[str, Any], thread
     assert [fingerprint(run) for run in both[0]] == [fingerprint(run) for run in both[1]]
 
 
+@pytest.mark.parametrize("updates", [1, 2])
+def test_in_step_with_stale_policies_each_ends_as_alone(updates: int) -> None:
+    given, stale = settings("mt_sac", {"updates_per_step": updates}), Learner(stale_policy=True)
+    runs = group("mt_sac", given, learner=stale)
+    train_in_step(runs, [Watcher() for _ in runs])
+    assert [fingerprint(run) for run in runs] == alone("mt_sac", given, learner=stale)
+
+
+def test_a_seed_whose_simulator_breaks_can_still_be_saved_beside_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = settings("mt_sac", {})
+    runs = group("mt_sac", given)
+    runs[1].go_on(Watcher())
+    environments = runs[1].training
+    assert environments is not None
+
+    def breaks(actions: Any) -> Any:
+        environments.close()  # as they do themselves
+        raise SimulationError("the physics became unstable")
+
+    monkeypatch.setattr(environments, "step", breaks)
+    train_in_step(runs, [Watcher() for _ in runs])
+    assert runs[1].diverged == "the physics became unstable" and runs[0].diverged is runs[2].diverged is None
+    assert all(run.state()["diverged"] == run.diverged for run in runs)
+
+
 def test_a_checkpoint_of_a_seed_in_a_stack_is_as_large_as_that_of_a_seed_alone(tmp_path: Path) -> None:
     given, sizes = settings("mt_sac", {}), []
     for count in (1, 3):
@@ -118,7 +145,8 @@ def test_a_group_ended_by_a_signal_continues_to_the_files_of_each_alone(
     tmp_path: Path, undisturbed: Undisturbed, number: signal.Signals, status: int
 ) -> None:
     given = seeds_of(longer(600), tmp_path)
-    process = subprocess.Popen(command("train", *given, *OFTEN), stderr=subprocess.PIPE, text=True)
+    words = (*given, *OFTEN, "--log", tmp_path / "logs")
+    process = subprocess.Popen(command("train", *words), stderr=subprocess.PIPE, text=True)
     assert comes(lambda: len({file.parent for file in (tmp_path / ".state").glob("*/source-*/*.pt")}) == len(SEEDS))
     time.sleep(random.Random(status).uniform(0, 0.3))
     process.send_signal(number)
@@ -131,6 +159,7 @@ def test_a_group_ended_by_a_signal_continues_to_the_files_of_each_alone(
     assert again.returncode == 0 and "continuing at step" in again.stderr and "already done" in again.stderr, again
     assert_as_alone(given, undisturbed)
     assert [run_record(path)["runs_in_process"] for path in given] == [2, 2, 1]
+    assert len(list((tmp_path / "logs").iterdir())) == len(SEEDS)
     assert not list((tmp_path / ".state").glob("*/source-*")), "finished runs keep no checkpoints"
 
 
@@ -141,6 +170,10 @@ def test_specifications_of_different_arms_are_refused(tmp_path: Path) -> None:
     paths = [write_run(tmp_path / str(index), each) for index, each in enumerate((one, other, twin))]
     refused = call("train", paths[0], paths[1])
     assert refused.returncode == 2
+    stale = toy_specification(seed=1).model_copy(update={"learner": Learner(stale_policy=True)})
+    for order in ((one, stale), (stale, one)):
+        with pytest.raises(SpecificationError, match=r"learner\.stale_policy: "):
+            refuse_different_arms(dict(zip("ab", order, strict=True)))
     assert "settings.depth: 1, but 2 in" in refused.stderr and "one process trains seeds of one arm" in refused.stderr
     refused = call("train", paths[0], paths[2])
     assert refused.returncode == 2 and "seed: 0 as in" in refused.stderr

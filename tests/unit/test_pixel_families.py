@@ -160,6 +160,14 @@ def test_a_target_velocity_replaces_the_reward_for_running(robot: str) -> None:
         assert changed == pytest.approx(own - w * v - w * abs(v - 0.7), rel=1e-9, abs=1e-9)
 
 
+def test_an_episode_of_the_suite_is_cut_off_at_its_limit_and_never_over() -> None:
+    one = environment("dmc", horizon=500)
+    one.reset()
+    steps = [one.step(np.zeros(1, np.float32)) for _ in range(500)]
+    assert [step.truncated for step in steps] == [False] * 499 + [True]
+    assert not any(step.terminated for step in steps)
+
+
 def test_tasks_are_named_after_their_changes_and_those_held_out_are_named() -> None:
     values = benchmark_file("variants-halfcheetah")
     both = load_benchmark("variants", values, 0)

@@ -246,6 +246,16 @@ MISTAKES: dict[str, tuple[str, dict[str, Any], str]] = {
     ),
     "a held-out task that is trained on": ("variants", {"held_out": [{"gravity": 0.5}]}, "gravity-0.5 is given twice"),
     "nothing held out": ("variants", {"held_out": []}, "training and held_out each need a variant"),
+    "longer than the suite": (
+        "dmc",
+        {"action_repeat": 2, "horizon": 501},
+        "= 1002 steps of the suite",
+    ),
+    "held out among parts": (
+        "pixels",
+        {"parts": [{"family": "variants", "settings": {**CASES["variants"], "split": "both"}}]},
+        "would be held out; give this part `split: training`",
+    ),
     "a velocity of what stands": ("variants", {"base": "InvertedPendulum-v5"}, "has no forward velocity to reward"),
     "an unknown robot": ("variants", {"base": "HalfCheetah"}, r"unknown task 'HalfCheetah' \(nearest: HalfCheetah-v5"),
 }

@@ -90,7 +90,10 @@ class BulletSimulator:
         """
         if not np.isfinite(self._observed).all():
             raise SimulationError("the physics became unstable")
-        self._observed, reward, terminated, _, _ = self._environment.step(action)
+        try:
+            self._observed, reward, terminated, _, _ = self._environment.step(action)
+        except AssertionError:  # the pendulums' own check that their positions are finite
+            raise SimulationError("the physics became unstable") from None
         if not (np.isfinite(reward) and np.isfinite(self._observed).all()):
             raise SimulationError("the physics became unstable")
         if self._task.swing_up:

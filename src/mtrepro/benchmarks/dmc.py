@@ -6,10 +6,11 @@ release for MuJoCo 3.3.0, they call a function that numpy 2.4 no longer has.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import model_validator
 
 from mtrepro.benchmarks import Array, SimulationError, pixels_gl
 from mtrepro.benchmarks.pixels_environment import Moved, PixelBenchmark
@@ -39,6 +40,7 @@ TASKS: dict[str, tuple[str, str, int]] = {
     "walker-stand": ("walker", "stand", 6),
     "walker-walk": ("walker", "walk", 6),
 }
+LIMIT = 1000  # steps of an episode in the suite
 ADVICE = "`make setup` installs it, as the extra `dmc` does; no image holds it"
 
 
@@ -46,6 +48,14 @@ class Settings(NamedSettings):
     """Everything that decides what these tasks do. No task of the suite ends early."""
 
     KNOWN: ClassVar[tuple[str, ...]] = tuple(TASKS)
+
+    @model_validator(mode="after")
+    def _within_the_suites_limit(self) -> Self:
+        if (steps := self.action_repeat * self.horizon) > LIMIT:
+            raise ValueError(
+                f"action_repeat x horizon = {steps} steps of the suite, which begins anew by itself after {LIMIT}"
+            )
+        return self
 
 
 class Suite:
@@ -80,8 +90,7 @@ class Suite:
             if type(error).__name__ != "PhysicsError":
                 raise
             raise SimulationError(f"the physics became unstable ({error})") from None
-        # The suite's own limit is 1000 steps, after which it would start anew by itself.
-        return Moved(float(given.reward or 0.0), bool(given.last()))
+        return Moved(float(given.reward or 0.0), False)  # what ends at the suite's own limit is cut off, not over
 
     def picture(self) -> NDArray[np.uint8]:
         """What the task's camera sees."""

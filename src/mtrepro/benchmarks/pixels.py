@@ -94,6 +94,12 @@ class Settings(BaseModel):
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"task {name!r} is given twice; a task counts once")
+        for part in self.parts:
+            held_out: tuple[str, ...] = getattr(part.settings, "held_out_tasks", tuple)()
+            if held_out:
+                raise ValueError(
+                    f"{', '.join(held_out)} would be held out; give this part `split: training` or `split: held_out`"
+                )
         episodes = sorted({part.settings.evaluation_episodes for part in self.parts})
         if len(episodes) > 1:
             raise ValueError(f"evaluation_episodes of the parts are {episodes}: an evaluation gives every task as many")

@@ -2,7 +2,7 @@
 
 v1: Hafner et al., "Dream to Control: Learning Behaviors by Latent Imagination", ICLR 2020; v2: Hafner et al.,
 "Mastering Atari with Discrete World Models", ICLR 2021. Which of the two it is, settings say; the defaults are v1's.
-The loop is in world_model/agent.py, the equations and their letters in the files beside it; docs/methods/dreamer.md has
+What it does is in world_model/acting.py and agent.py, the equations in the files beside it; docs/methods/dreamer.md has
 a table of them, and says where the papers, their code and these files differ.
 """
 

@@ -10,7 +10,8 @@ theta are the parameters of the world model, L its loss:
     then    actor and critic learn from what theta_i imagines from the query's states, whose rewards the model gives,
             and curiosity more of them: what surprised the model (world_model/curiosity.py)
 
-Support and query share no episode. There is one actor and one critic for all tasks; no network is told its task.
+Support and query share no episode, or, while there are too few, no frame. There is one actor and one critic for all
+tasks; no network is told its task.
 With `inner_steps: 0` this is plain multi-task training, and with a budget of 0 nothing was trained at all: the two
 baselines of the same adaptation. docs/methods/meta_dreamer.md says where the notebook that it follows is broken.
 """
@@ -67,8 +68,9 @@ class Settings(DreamerSettings):
 
     def conflicts(self, budget: int, tasks: Sequence[str]) -> Iterator[tuple[str, str]]:
         """Settings that cannot work with this budget and these tasks."""
-        if not budget:
-            return  # never trained: what there is adapts from its first parameters
+        if not budget:  # never trained: what there is adapts from its first parameters
+            yield from self.impossible_shapes()
+            return
         yield from super().conflicts(budget, tasks)
         frames = min(self.random_steps + 1, self.replay_frames // len(tasks))
         if 2 * self.length > frames:
@@ -156,25 +158,26 @@ class MetaDreamer(Acting[Settings]):
         if its.inner_steps:
             on_support = self._loss_of(support, self.noise)
             adapted = self._adapted(theta, lambda: on_support().total, its.inner_steps, its.order == "second")
-        on_query = self._loss_of(query, self.noise)
-        loss = under(self.model, adapted, on_query)
+        loss = under(self.model, adapted, on_query := self._loss_of(query, self.noise))
         gradients = torch.autograd.grad(loss.total, list(theta.values()))
         with torch.no_grad():
             before = under(self.model, theta, on_query).total if its.inner_steps else loss.total.detach()
         return Outer(query, apart(adapted), loss, before, gradients)
 
     def _learn_curiosity(self, outers: Sequence[Outer]) -> dict[str, Tensor]:
-        """Learn to foresee what surprised the adapted models; an episode's first frame always does, and is left out."""
+        """Learn to foresee what surprised the adapted models; the first frame of an episode or window always does."""
         if self.curiosity is None:
             return {}
         surprises, features = list[Tensor](), list[Tensor]()
         for outer in outers:
             followed, seen = outer.loss.followed, ~outer.query.is_first
+            seen[0] = False
             surprises.append(surprise(self.model.dynamics.latents, followed, self.settings.curiosity_kind)[seen])
             features.append(followed.states.features.detach()[seen])
         u, s = torch.cat(surprises), torch.cat(features)
         self.curiosity.note(u)
-        loss = self.curiosity.loss(s, u)
+        with self.precision.products():
+            loss = self.curiosity.loss(s, u)
         self.descend("curiosity", loss)
         return {"surprise": u.mean(), "curiosity_loss": loss}
 
@@ -189,7 +192,8 @@ class MetaDreamer(Acting[Settings]):
         judged = [under(self.model, outer.adapted, lambda each=outer: imagined(each)) for outer in outers]  # type: ignore[misc]
         actor_loss = _mean(each.actor_loss for each in judged)
         actor_norm = self.descend("actor", actor_loss)
-        critic_loss = _mean(self.behaviour.critic_loss(each) for each in judged)
+        with self.precision.products():
+            critic_loss = _mean(self.behaviour.critic_loss(each) for each in judged)
         critic_norm = self.descend("critic", critic_loss)
         return {
             "actor_loss": actor_loss, "critic_loss": critic_loss, "entropy": _mean(each.entropy for each in judged),
@@ -199,16 +203,13 @@ class MetaDreamer(Acting[Settings]):
 
     def _bonus(self, features: Tensor) -> Tensor:
         """eta i(s), or nothing: (...)."""
-        if self.curiosity is None:
-            return torch.zeros_like(features[..., 0])
-        i: Tensor = self.curiosity(features)
+        i: Tensor = torch.zeros_like(features[..., 0]) if self.curiosity is None else self.curiosity(features)
         return self.settings.curiosity_scale * i
 
     def _tasks_of_update(self) -> NDArray[np.int64]:
         count, tasks = self.settings.tasks_per_update, self.problem.tasks
-        if count is None or count >= tasks:
-            return np.arange(tasks)
-        return np.sort(self.chosen_tasks.choice(tasks, count, replace=False))
+        every = count is None or count >= tasks
+        return np.arange(tasks) if every else np.sort(self.chosen_tasks.choice(tasks, count, replace=False))
 
     def _loss_of(self, batch: Sequences, generator: torch.Generator) -> Callable[[], ModelLoss]:
         """The model's loss on a batch, with the same noise however often it is asked and under whatever parameters."""

@@ -54,7 +54,8 @@ class Together:
                 agent.problem.execution.fall_back("several seeds learn at once, which is not recorded")
         first = self.agents[0]
         own = (first.replay, first.noise, first.random_actions, first.meters, first.problem, first.settings)
-        self.stack = copy.deepcopy(first, {id(each): each for each in own})
+        not_used = (first._computed,)  # the stack's `_update` alone is called; the other leads to open files
+        self.stack = copy.deepcopy(first, {id(each): each for each in (*own, *not_used)})
         stacked = {
             name: _StackedAdam(optimiser.parameters, [agent.optimisers[name] for agent in self.agents])
             for name, optimiser in self.stack.optimisers.items()
@@ -148,5 +149,7 @@ class _StackedAdam(Adam):
                 its.descend([None if gradient is None else gradient[seed] for gradient in given])
             return
         torch._foreach_copy_(self.gradients, [gradient for gradient in given if gradient is not None])
+        for step in self.all.steps:
+            step.copy_(self.those[0].steps[0])  # they may have learnt alone meanwhile
         self.all.descend(self.joined)
         self.count.add_(1)

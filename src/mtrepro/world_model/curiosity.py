@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mtrepro.engine.precision import unrounded
 from mtrepro.world_model.latents import Latents
 from mtrepro.world_model.layers import dense
 from mtrepro.world_model.state_space import Followed
@@ -45,7 +46,7 @@ class Curiosity(nn.Module):
             self.register_buffer(name, torch.zeros((), dtype=torch.float64))
 
     def forward(self, features: Tensor) -> Tensor:
-        i: Tensor = functional.softplus(self.head(features)).squeeze(-1)
+        i: Tensor = functional.softplus(unrounded(self.head(features))).squeeze(-1)
         return i
 
     @torch.no_grad()

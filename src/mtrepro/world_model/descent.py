@@ -16,6 +16,8 @@ def descend(optimiser: Adam, loss: Tensor, limit: float, decay: float = 0.0) -> 
     Returns:
         |g| before it was limited; scalar.
     """
+    if not optimiser.parameters:  # all of them are frozen
+        return torch.zeros_like(loss.detach())
     return descend_along(optimiser, torch.autograd.grad(loss, optimiser.parameters), limit, decay)
 
 

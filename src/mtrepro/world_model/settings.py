@@ -93,6 +93,10 @@ class DreamerSettings(BaseModel):
                 "length",
                 f"a sequence of {self.length} frames is longer than the {frames} that the first updates find",
             )
+        yield from self.impossible_shapes()
+
+    def impossible_shapes(self) -> Iterator[tuple[str, str]]:
+        """Settings of networks that cannot be built."""
         if self.state_space == "transformer" and self.recurrent_size % (2 * self.attention_heads):
             yield (
                 "attention_heads",

@@ -14,7 +14,7 @@ InModel = Literal["copy", "fraction", "fresh", "frozen"]
 Entering = Literal["copy", "fraction", "fresh", "frozen", "rows"]
 
 _FEATURES = ("state_space", "latent", "latent_size", "latent_classes", "recurrent_size")
-_DYNAMICS = (*_FEATURES, "recurrent_cell", "attention_layers", "feedforward_size", "hidden_size")
+_DYNAMICS = (*_FEATURES, "recurrent_cell", "attention_layers", "attention_heads", "feedforward_size", "hidden_size")
 _PICTURES = ("picture_channels", "picture_activation")
 SHAPED_BY: dict[str, tuple[str, ...]] = {  # the settings that two runs must share before one can have the other's
     "encoder": _PICTURES,
@@ -23,6 +23,7 @@ SHAPED_BY: dict[str, tuple[str, ...]] = {  # the settings that two runs must sha
     "dynamics_enter": (*_FEATURES, "hidden_size"),
     **{f"{head}_{part}": (*_FEATURES, "width", f"{head}_depth")
        for head in ("reward", "continue", "actor", "critic") for part in ("hidden", "output")},
+    "actor_output": (*_FEATURES, "width", "actor_depth", "actor_distribution", "actor_mean_scale", "actor_initial_std"),
 }  # fmt: skip
 
 
