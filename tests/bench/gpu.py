@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from mtrepro.engine.clock import Part
 from mtrepro.engine.compilation import CudaGraphs, Recorder
 from mtrepro.engine.execution import Execution, be_deterministic
 from mtrepro.paths import root, shown
@@ -179,6 +180,9 @@ def _name(device: torch.device) -> str:
 
 class _Nobody:
     """A monitor that lets the run go on."""
+
+    def enter(self, part: Part) -> None:
+        pass
 
     def beat(self, trainer: Trainer) -> None:
         pass

@@ -71,7 +71,7 @@ class Watched(Running):
 
     def __enter__(self) -> Self:
         none = np.zeros((len(self.trainer.tasks), 1))
-        self.trainer.evaluations.append(Evaluation(0, none, none.astype(np.bool_)))  # so that none is due at step 0
+        self.trainer.evaluations.append(Evaluation(0, none, none.astype(np.bool_), {}))  # so that none is due at step 0
         self._bare(self.trainer.method.settings.random_steps)
         _fill(self.trainer.method)
         self._bare(3)
