@@ -222,8 +222,11 @@ class Running:
         for other in sorted(self.state_folder.glob(STATES_OF_CODE)):
             if other != self.checkpoints and (state := checkpoint.load(other, self.reporter.say)):
                 changed = ", ".join(self.source.differences(state["source"]))
-                what = f"the code changed ({changed})" if changed else "what it learns from was trained again"
-                self.reporter.say(f"{what} since step {state['trainer']['step']} was saved: starting afresh")
+                what, which = (
+                    ("the code changed", f" ({changed})") if changed else ("its sources were trained again", "")
+                )
+                step = state["trainer"]["step"]
+                self.reporter.say(f"{what} since step {step} was saved{which}: starting afresh")
 
     # The end
 
