@@ -93,7 +93,7 @@ def _own(name: str, task: str) -> tuple[Play, Play]:
         see: Play = simulator._environment.render
     elif file.family == "carracing":
         del simulator._environment._render  # the environment draws in each step again
-        see = lambda: None  # noqa: E731
+        see = _nothing
     else:
         see = _gymnasiums(simulator)
 
@@ -103,6 +103,10 @@ def _own(name: str, task: str) -> tuple[Play, Play]:
         see()
 
     return step, simulator.close
+
+
+def _nothing() -> None:
+    """What draws in its step draws no more."""
 
 
 def _gymnasiums(simulator: Any) -> Play:

@@ -7,6 +7,7 @@ all, without drawing. It is exact wherever the simulator is a function of seed a
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple, Protocol
@@ -183,7 +184,7 @@ class PixelEnvironment:
         return self._simulator
 
 
-class PixelBenchmark:
+class PixelBenchmark(ABC):
     """What the pixel families' benchmarks share; see the protocol in `benchmarks/__init__.py`."""
 
     stock = False  # there is one simulator only
@@ -199,13 +200,13 @@ class PixelBenchmark:
         self.horizon: int = settings.horizon
         self.evaluation_episodes: int = settings.evaluation_episodes
 
+    @abstractmethod
     def actions(self, task: str) -> int:
         """How many actions a task takes."""
-        raise NotImplementedError
 
+    @abstractmethod
     def simulator(self, task: str) -> Simulator:
         """A simulator of a task."""
-        raise NotImplementedError
 
     def make(self, task: int, purpose: Purpose) -> PixelEnvironment:
         """The environment of one task. Training and evaluation share nothing."""

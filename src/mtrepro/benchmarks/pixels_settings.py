@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from types import ModuleType
 from typing import ClassVar
@@ -15,7 +16,7 @@ from mtrepro.errors import MissingError
 SIDE = 64  # pixels of a picture's side; every picture is SIDE x SIDE x 3, uint8
 
 
-class PixelSettings(BaseModel):
+class PixelSettings(BaseModel, ABC):
     """What the settings of every pixel family hold."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
@@ -26,9 +27,9 @@ class PixelSettings(BaseModel):
     )
     evaluation_episodes: int = Field(ge=1, description="episodes per task at each evaluation")
 
+    @abstractmethod
     def task_names(self) -> tuple[str, ...]:
         """The names of the tasks, in order."""
-        raise NotImplementedError
 
     @property
     def ends_early(self) -> bool:
