@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mtrepro.errors import SpecificationError
-from mtrepro.methods import Weights
+from mtrepro.methods import LeavesWeights, Weights
 from mtrepro.methods._loading import make_method
 from mtrepro.methods.meta_model_transfer import MetaModelTransfer
 from mtrepro.methods.transfer import Transfer
@@ -17,7 +17,7 @@ from mtrepro.specification import refuse_sources, resolve_settings
 from mtrepro.study import read_method_file
 from mtrepro.world_model.meta_reward import MetaReward
 from tests.conftest import SMALL, known_to
-from tests.unit.dreamer_fixture import V2, dreamer, fill, pictures, problem
+from tests.unit.dreamer_fixture import ACTIONS, V2, dreamer, fill, pictures, problem
 
 CPU = torch.device("cpu")
 FRESH = dict.fromkeys(read_method_file("transfer").settings["groups"], "fresh")
@@ -220,6 +220,36 @@ def test_sources_that_a_method_cannot_use_are_refused_when_the_study_is_read() -
     other = resolve_settings("dreamer", mine, "settings")
     with pytest.raises(SpecificationError, match="dreamer learns from no other run"):
         refuse_sources("dreamer", other, {"source": mine}, "F: arms.a")
+
+
+@pytest.mark.parametrize(
+    ("sharing", "groups", "group"),
+    [
+        ("separate", FRESH | {"encoder": "copy", "decoder": "copy"}, None),
+        ("separate", FRESH | {"encoder": "copy", "reward_output": "fraction"}, "reward_output"),
+        ("embedded", FRESH | {"encoder": "copy", "dynamics": "copy", "dynamics_enter": "rows"}, None),
+        ("embedded", FRESH | {"dynamics_enter": "copy"}, "dynamics_enter"),
+        ("embedded", FRESH | {"decoder": "copy"}, "decoder"),
+        ("embedded", FRESH | {"continue_hidden": "copy"}, None),  # there is no such model
+        ("shared", dict.fromkeys(FRESH, "copy"), None),
+    ],
+)
+def test_planning_refuses_just_the_groups_that_a_source_of_several_tasks_lacks(
+    sharing: str, groups: dict[str, str], group: str | None
+) -> None:
+    its = settings("multi_task_dreamer", sharing=sharing)
+    pair = problem()._replace(task_names=("one", "other"), action_mask=np.ones((2, ACTIONS), np.bool_))
+    weights = cast(LeavesWeights, make_method("multi_task_dreamer", its, pair, 0, CPU)).weights()
+    if group is None:
+        typed = resolve_settings("transfer", settings("transfer", groups=groups), "settings")
+        refuse_sources("transfer", typed, {"source": its}, "F")
+        transfer(weights, groups=groups)
+        return
+    said = planned("transfer", {"source": its}, groups=groups)
+    assert f"F: arms.a.sources.source: a source with `sharing: {sharing}`" in said
+    assert f"{group} would not fit" in said
+    with pytest.raises(SpecificationError, match=group):  # as it would be found after the source was trained
+        transfer(weights, groups=groups)
 
 
 def test_fresh_groups_may_be_of_any_size_in_the_source() -> None:

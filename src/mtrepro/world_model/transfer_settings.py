@@ -27,6 +27,13 @@ SHAPED_BY: dict[str, tuple[str, ...]] = {  # the settings that two runs must sha
 }  # fmt: skip
 
 
+_HEADS_ENTER = ("reward_hidden", "continue_hidden", "actor_hidden", "critic_hidden")
+NOT_ALONE: dict[str, tuple[tuple[str, ...], str]] = {  # of what shares its parts in these ways, groups that do not fit
+    "separate": (tuple(group for group in SHAPED_BY if group not in ("encoder", "decoder")), "has one for each task"),
+    "embedded": (("decoder", "dynamics_enter", *_HEADS_ENTER), "also sees its task's code"),
+}
+
+
 class Groups(BaseModel):
     """What becomes of each group of parameters: `copy` takes the source's; `fraction` adds omega times the source's to
     the random ones; `fresh` leaves the random ones; `frozen` takes the source's, which then never move."""
@@ -74,8 +81,32 @@ class TransferSettings(DreamerSettings):
         if list(sources) != ["source"]:
             found = ", ".join(sources) or "none"
             yield "sources", f"transfer begins from one run, which is called `source`; found: {found}"
-        taken = [group for group, treatment in self.treatments().items() if treatment != "fresh"]
+        treatments = self.treatments()
+        taken = [group for group, treatment in treatments.items() if treatment != "fresh"]
+        whole = [group for group in taken if treatments[group] != "rows"]
+        yield from not_alone(self, sources.get("source"), "source", whole if _told(sources.get("source")) else taken)
         yield from other_shapes(self, sources.get("source"), taken)
+
+
+def not_alone(
+    mine: DreamerSettings, source: Mapping[str, Any] | None, role: str, groups: list[str]
+) -> Iterator[tuple[str, str]]:
+    """The first group that a source of several tasks does not have as a single task's Dreamer has it."""
+    sharing = source.get("sharing") if source else None
+    theirs, reason = NOT_ALONE.get(str(sharing), ((), ""))
+    for group in groups:
+        if group in theirs and not (group.startswith("continue") and mine.continue_scale is None):
+            yield (
+                f"sources.{role}",
+                f"a source with `sharing: {sharing}` {reason}: {group} would not fit; train it with `sharing: shared`, "
+                f"or let {group} be fresh",
+            )
+            return
+
+
+def _told(source: Mapping[str, Any] | None) -> bool:
+    """Whether a source is told its task: the code enters after z, so that the inputs from z can be taken."""
+    return source is not None and source.get("sharing") == "embedded"
 
 
 def other_shapes(
@@ -116,8 +147,10 @@ class MetaModelSettings(DreamerSettings):
         if self.reward_features == "source" and self.state_space != "recurrent":
             yield "settings.reward_features", "`source` needs recurrent state-space models, whose state is all of them"
         shared = ["encoder"] if self.decoder == "fresh" else ["encoder", "decoder"]
+        yield from not_alone(self, sources.get("encoder"), "encoder", shared)
         yield from other_shapes(self, sources.get("encoder"), shared)
         asked = ["reward_hidden", "reward_output"]
         for role in rewards:
             more = ["dynamics"] if self.reward_features == "source" else []
+            yield from not_alone(self, sources.get(role), role, [*asked, *more])
             yield from other_shapes(self, sources.get(role), [*asked, *more])
