@@ -50,6 +50,11 @@ def changed_sources(folder: Path) -> list[str]:
     return changed
 
 
+def learnt_exactly(results: Path, sources: Mapping[str, SourceRun]) -> bool:
+    """Whether every source has the bits that its specification promises: none went on on another machine."""
+    return all(read_record(results / source.run).get("exact", True) is True for source in sources.values())
+
+
 def state_digest(source_digest: str, results: Path, sources: Mapping[str, SourceRun]) -> str:
     """What a run's checkpoints are of: its code and, where it learns from others, the weights that these left."""
     if not sources:

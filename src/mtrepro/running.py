@@ -27,7 +27,7 @@ from mtrepro.engine.record_files import Files
 from mtrepro.engine.signals import StopRequest
 from mtrepro.errors import OutputError, StateError
 from mtrepro.history import History
-from mtrepro.lineage import WEIGHTS, state_digest, weights_digest
+from mtrepro.lineage import WEIGHTS, learnt_exactly, state_digest, weights_digest
 from mtrepro.options import Options, chosen_device, is_stock, keeps_weights
 from mtrepro.paths import STATES_OF_CODE, checkpoint_folder, shown, state_folder
 from mtrepro.results import write_results
@@ -236,7 +236,9 @@ class Running:
         self.history.account(trainer.step)
         record = {
             **self.history.record(),
-            "exact": self.history.exact and not trainer.execution.mixed,
+            "exact": self.history.exact
+            and not trainer.execution.mixed
+            and learnt_exactly(self.folder.parent, self.specification.sources),
             "updates": trainer.execution.described(),
             **self.machine,
             "simulator": self.options.simulator,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +156,18 @@ def test_a_source_with_other_weights_makes_its_target_stale_and_its_checkpoints_
     assert is_finished(target, *digests)
     (source / "away").rename(source / "weights.pt")
     assert state_digest("code", other_weights, sources) == now != state_digest("code", other_weights, {}) == "code"
+
+
+def test_a_target_is_no_more_bit_exact_than_what_it_learnt_from(lived: Path, tmp_path: Path) -> None:
+    resolved = study(lived)
+    first, target = run_of(resolved, "first"), run_of(resolved, "modular")
+    assert record(lived / target.name)["exact"] is True
+    shutil.copytree(lived / first.name, tmp_path / first.name)
+    write_atomically(
+        tmp_path / first.name / "run.json", json.dumps(record(lived / first.name) | {"exact": False})
+    )  # as --other-machine marks it
+    trained(tmp_path, target)
+    assert record(tmp_path / target.name)["exact"] is False
 
 
 def test_weights_that_are_missing_damaged_or_anothers_are_refused(lived: Path, tmp_path: Path) -> None:
