@@ -105,6 +105,7 @@ class Manifest(Record):
     arms: list[ExpectedArm]
     notes: list[str] = []  # what tables say beside the study's own note; manifests of 0.1 have neither of these
     published: list[Comparison] = []
+    pooled: list[Literal["overall", "final_tenth"]] = []  # columns that the study asks for besides
 
     @property
     def moved(self) -> int:
