@@ -164,6 +164,7 @@ def printed(cell: str = "care/mt10-2m-care", arm: str = "mt-sac", **changed: Any
         "metric": "mean success",
         "statistic": "mean",
         "unit": "share",
+        "highest": None,
         "value": 0.84,
         "error": 0.02,
         "error_kind": "stderr",

@@ -132,7 +132,7 @@ def test_a_target_with_more_actions_begins_where_the_layer_that_they_enter_is_fr
     after = copies(groups)
     assert all(np.array_equal(after["dynamics_enter"][name], value) for name, value in before.items())
     theirs = source.weights()["actor_hidden"]
-    assert all(np.array_equal(after["actor_hidden"][name], value.numpy()) for name, value in theirs.items())
+    assert all(np.array_equal(after["actor_hidden"][name], value.detach().numpy()) for name, value in theirs.items())
 
 
 def test_copying_the_layer_that_actions_enter_says_that_rows_would_do() -> None:

@@ -65,7 +65,8 @@ class Printed(Record):
     method: str
     metric: str
     statistic: Literal["mean", "iqm"]
-    unit: Literal["share", "percent"] | None
+    unit: Literal["share", "percent", "return"] | None
+    highest: float | None = None  # manifests of 0.2 have none
     value: float | None
     error: float | None
     error_kind: str | None
