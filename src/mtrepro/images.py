@@ -9,10 +9,11 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+import re
 import shlex
 import shutil
 import socket
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -39,6 +40,9 @@ this profile runs every job in a container, and no `apptainer` is on the PATH
 NO_IMAGE = """\
 {file}: there is no such image
   build it with `make containers` (docs/containers.md), or run without: snakemake --profile workflow/profiles/local"""
+NOT_HELD = """\
+{study}: benchmark family {family} needs {package}, which the image `train` does not hold (containers/train.lock)
+  run it outside of images, `snakemake --profile workflow/profiles/local`; see docs/benchmarks/{family}.md"""
 OTHER_LOCK = """\
 {file}: was built from another containers/{name}.lock than today's
   build it again with `make containers`: what runs must be what was locked"""
@@ -95,6 +99,24 @@ def need_apptainer(deployment: Collection[Any], study: str) -> None:
     """
     if _contained(deployment) and not (shutil.which("apptainer") or shutil.which("singularity")):
         raise MtreproError(NO_APPTAINER.format(study=study))
+
+
+def need_packages(deployment: Collection[Any], study: str, needed: Mapping[str, str]) -> None:
+    """Refuse a study whose benchmarks no image can step, before a job finds out.
+
+    Args:
+        needed: the family that needs it, by package.
+
+    Raises:
+        MtreproError: the lock of the training image lacks one of the packages.
+    """
+    if not _contained(deployment):
+        return
+    lock = (root() / "containers" / "train.lock").read_text(encoding="utf-8")
+    held = set(re.findall(r"^([\w.-]+)==", lock, re.MULTILINE))
+    for package, family in needed.items():
+        if package not in held:
+            raise MtreproError(NOT_HELD.format(study=study, family=family, package=package))
 
 
 def need_images(deployment: Collection[Any]) -> None:

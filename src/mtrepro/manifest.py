@@ -51,6 +51,7 @@ def manifest_text(resolved: ResolvedStudy, runs_folder: str) -> str:
         "arms": arms,
         "notes": [*_held_out_notes(resolved), *_embedding_notes(resolved), *_learner_notes(resolved)],
         "published": [compared.as_dict() for compared in resolved.published],
+        **({"pooled": list(study.pooled)} if study.pooled else {}),
     }
     return json.dumps(content, indent=1) + "\n"
 

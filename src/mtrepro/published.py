@@ -39,11 +39,18 @@ class PrintedRow(Strict):
     metric: str = Field(description="what was measured, in the paper's words")
     statistic: Literal["mean", "iqm"] = Field("mean", description="how the scores of seeds and tasks were summarised")
     column: Point | None = Field(None, description="which of our columns the paper's is; null: another, or not known")
-    unit: Literal["share", "percent", "seconds"] | None = Field(None, description="unit of value and error")
+    unit: Literal["share", "percent", "return", "seconds"] | None = Field(
+        None, description="unit of value and error; a share or percent of success, or the return of an episode"
+    )
+    highest: float | None = Field(
+        None, gt=0, description="of a return: the most that an episode can give, 0 being the least; null: not known"
+    )
     value: float | None = Field(None, description="the number as printed; null in an empty cell")
     error: float | None = Field(None, ge=0, description="the error as printed; null where there is none")
-    error_kind: Literal["stderr", "SEM", "std", "not stated"] | None = Field(
-        None, description="what the error is; stderr and SEM are one thing under two names; null without an error"
+    error_kind: Literal["stderr", "SEM", "std", "population std", "not stated"] | None = Field(
+        None,
+        description="what the error is; stderr and SEM are one thing under two names; std divides by n - 1, population "
+        "std by n; null without an error",
     )
     seeds: int | None = Field(gt=0, description="runs behind the number; null where it is not known")
     conditions: str = Field(description="environments, rewards, horizon and code, as far as they are known")
@@ -68,6 +75,8 @@ class PrintedRow(Strict):
                 raise ValueError(f"row {self.id!r} has a value but no {key}: say it, or nobody can trust the number")
         if (self.error is None) != (self.error_kind is None):
             raise ValueError(f"row {self.id!r} needs both error and error_kind, or neither")
+        if self.highest is not None and self.unit != "return":
+            raise ValueError(f"row {self.id!r} has a highest return but no return: a share has its highest by itself")
         return self
 
     @property
@@ -193,7 +202,7 @@ def _find_row(paper: Paper, cell: str, row_id: str, where: str) -> PrintedRow:
             f"  known: the {len(rows)} rows of config/published/{name}.yaml{near}\n  see {PAGE}"
         )
     if rows[row_id].unit == "seconds":
-        raise SpecificationError(f"{where}: {cell!r} is a time in seconds; what is compared here is success")
+        raise SpecificationError(f"{where}: {cell!r} is a time in seconds; what is compared here is success or return")
     return rows[row_id]
 
 

@@ -80,6 +80,9 @@ class Study(Strict):
     arms: dict[ArmName, Arm] = Field(min_length=1, description="the rows of the tables, in order")
     sources: dict[ArmName, Source] = Field({}, description="runs that arms learn from, in no table")
     published: list[Comparison] = Field([], description="the printed numbers that arms are compared with")
+    pooled: list[Literal["overall", "final_tenth"]] = Field(
+        [], description="more columns of the result table, as the transfer papers have them; see docs/statistics.md"
+    )
     conditions_differ: list[Sentence] = Field(
         [], description="what differs from the papers in every comparison; any makes the verdict `not comparable`"
     )

@@ -59,6 +59,15 @@ class Study:
         return [run.name for run in self._resolved.arm_runs]
 
     @property
+    def packages(self) -> dict[str, str]:
+        """The packages that the runs' results come from, each with the benchmark family that needs it."""
+        found: dict[str, str] = {}
+        for run in self._runs.values():
+            family = run.specification.benchmark["family"]
+            found |= dict.fromkeys(run_source(run.specification.method, family).packages, family)
+        return found
+
+    @property
     def sources(self) -> list[str]:
         """The names of the runs that others learn from."""
         return [run for run in self._runs if run in self._resolved.sources]

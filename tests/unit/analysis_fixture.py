@@ -49,6 +49,7 @@ class FakeStudy:
     title: str = "Closing doors, drawers & windows"
     note: str = ""
     published: Sequence[dict[str, Any]] = ()  # as the manifest has them; see `printed`
+    pooled: Sequence[str] = ()
 
     @property
     def study_folder(self) -> Path:
@@ -85,6 +86,7 @@ class FakeStudy:
             "tasks": list(self.tasks),
             "evaluation": {"every": 500, "episodes": self.episodes},
             "published": list(self.published),
+            **({"pooled": list(self.pooled)} if self.pooled else {}),
             "arms": [
                 {
                     "arm": arm.arm,
@@ -162,6 +164,7 @@ def printed(cell: str = "care/mt10-2m-care", arm: str = "mt-sac", **changed: Any
         "metric": "mean success",
         "statistic": "mean",
         "unit": "share",
+        "highest": None,
         "value": 0.84,
         "error": 0.02,
         "error_kind": "stderr",

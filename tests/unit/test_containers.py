@@ -10,14 +10,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from mtrepro import images
 from mtrepro.errors import MtreproError
+from mtrepro.source import run_source
 from mtrepro.workflow import Study
 
 ROOT = Path(__file__).resolve().parents[2]
 CONTAINERS = ROOT / "containers"
 STUDY = str(ROOT / "config/studies/closing.yaml")
+APPTAINER = ["apptainer"]  # as `--sdm apptainer` arrives
 HEX = "0" * 64
 
 
@@ -61,6 +64,26 @@ def test_the_same_packages_in_an_image_or_not_are_the_same_run_and_others_are_no
     run = outside.runs[0]
     assert inside.source_digest(run) == outside.source_digest(run) == unrelated.source_digest(run)
     assert other.source_digest(run) != outside.source_digest(run)
+
+
+def test_a_study_that_no_image_can_step_is_refused_when_it_is_planned() -> None:
+    study = Study.load(str(ROOT / "config/studies/dreamer-dmc-walker-walk.yaml"))
+    assert {"dm-control": "dmc", "mujoco": "dmc"}.items() <= study.packages.items()
+    with pytest.raises(MtreproError) as caught:
+        images.need_packages(APPTAINER, study.path, study.packages)
+    assert str(caught.value) == (
+        "config/studies/dreamer-dmc-walker-walk.yaml: benchmark family dmc needs dm-control, which the image `train` "
+        "does not hold (containers/train.lock)\n"
+        "  run it outside of images, `snakemake --profile workflow/profiles/local`; see docs/benchmarks/dmc.md"
+    )
+    images.need_packages(set(), study.path, study.packages)
+
+
+def test_the_image_can_step_every_other_shipped_benchmark() -> None:
+    families = {yaml.safe_load(path.read_text())["family"] for path in (ROOT / "config/benchmarks").glob("*.yaml")}
+    for family in families - {"dmc"}:
+        needed = dict.fromkeys(run_source("random_policy", family).packages, family)
+        images.need_packages(APPTAINER, "a study", needed)
 
 
 @pytest.fixture

@@ -123,6 +123,18 @@ def test_more_actions_than_the_source_are_refused_with_both_counts() -> None:
     assert "group dynamics_enter, weight: (8, 6) here, (8, 5) in the source" in said
 
 
+def test_a_target_with_more_actions_begins_where_the_layer_that_they_enter_is_fresh() -> None:
+    """As the study of Ant does; everything else is the published table's."""
+    target, source = dreamer(problem(actions=3)), dreamer()
+    groups = named_groups(target.model, target.behaviour)
+    before = copies(groups)["dynamics_enter"]
+    take(groups, source.weights(), PUBLISHED | {"dynamics_enter": "fresh"}, 0.2, target.model.dynamics.latents.size)
+    after = copies(groups)
+    assert all(np.array_equal(after["dynamics_enter"][name], value) for name, value in before.items())
+    theirs = source.weights()["actor_hidden"]
+    assert all(np.array_equal(after["actor_hidden"][name], value.detach().numpy()) for name, value in theirs.items())
+
+
 def test_copying_the_layer_that_actions_enter_says_that_rows_would_do() -> None:
     said = refused({"dynamics_enter": "copy"}, actions=1)
     assert "(8, 4) here, (8, 5) in the source" in said and "take its `rows`" in said

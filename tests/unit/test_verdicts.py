@@ -98,7 +98,7 @@ def test_the_interval_is_welch_s_as_scipy_has_it(ours: int, theirs: int) -> None
 @pytest.mark.parametrize(
     ("kind", "seeds", "expected"),
     [("stderr", 10, 0.06), ("SEM", 10, 0.06), ("std", 9, 0.02), ("not stated", 9, None), ("std", None, None),
-     ("stderr", 1, None)],
+     ("population std", 10, 0.02), ("population std", 1, None), ("stderr", 1, None)],
 )  # fmt: skip
 def test_a_printed_error_becomes_a_standard_error_by_its_kind(
     kind: str, seeds: int | None, expected: float | None
@@ -131,6 +131,7 @@ def test_runs_that_are_not_the_evidence_asked_for_decide_nothing(tmp_path: Path,
 
 def test_percent_becomes_a_share_with_its_error(tmp_path: Path) -> None:
     share, percent = numbers(tmp_path, [printed(), printed(unit="percent", value=84.0, error=2.0)])
+    assert (share.pop("unit"), percent.pop("unit")) == ("share", "percent")
     assert percent == share
     assert (percent["printed"], percent["printed_error"], percent["printed_standard_error"]) == ("0.84", "0.02", "0.02")
 

@@ -7,7 +7,15 @@ from snakemake.utils import validate
 
 from mtrepro.errors import MtreproError
 from mtrepro.head import clear_dead_heads_lock, note_head, submit_through_ours
-from mtrepro.images import image, image_packages, need_apptainer, need_images, pass_variables, shield_mounts
+from mtrepro.images import (
+    image,
+    image_packages,
+    need_apptainer,
+    need_images,
+    need_packages,
+    pass_variables,
+    shield_mounts,
+)
 from mtrepro.workflow import RUN, Study, chosen_study, module_digest
 
 # Slurm sends USR1 to every process of a job before its time is up. It is meant for the trainer alone: what stands
@@ -30,6 +38,7 @@ try:
     DEPLOYMENT = workflow.deployment_settings.deployment_method
     STUDY = Study.load(chosen_study(workflow.configfiles, config), image_packages("train", DEPLOYMENT))
     need_apptainer(DEPLOYMENT, STUDY.path)
+    need_packages(DEPLOYMENT, STUDY.path, STUDY.packages)
     shield_mounts(DEPLOYMENT)  # they keep their image when a signal comes
 except MtreproError as error:
     raise WorkflowError(str(error)) from None

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from mtrepro.analysis import published, statistics, study_note
+from mtrepro.analysis import pooled, published, statistics, study_note
 from mtrepro.analysis.curves import ArmCurves, arm_curves
 from mtrepro.analysis.evaluation import Array
 from mtrepro.analysis.files import significant, write_json, write_rows
@@ -83,7 +83,7 @@ def aggregate(study_folder: Path, output: Path) -> None:
     """
     study = load_study_runs(study_folder)
     arms = [arm_curves(study, arm) for arm in study.arms]
-    summary = [row for arm in arms for metric in study.metrics for row in _summary(study, arm, metric)]
+    summary = [row for arm in arms for metric in study.metrics for row in _all_columns(study, arm, metric)]
     write_rows(output / "summary.csv", SUMMARY, summary)
     per_task = [row for arm in arms for metric in study.metrics for row in _per_task(study, arm, metric)]
     write_rows(output / "per_task.csv", PER_TASK, per_task)
@@ -111,6 +111,12 @@ def _points(arm: ArmCurves, metric: str) -> list[_Point]:
     area = statistics.area_under_curve(scores, np.array(arm.steps, dtype=float))
     positions = ((arm.steps[-1], scores[-1]), (arm.steps[best], scores[best]), (arm.steps[-1], area))
     return [_Point(column, step, value) for column, (step, value) in zip(COLUMNS, positions, strict=True)]
+
+
+def _all_columns(study: StudyRuns, arm: ArmCurves, metric: str) -> Iterator[Row]:
+    """The columns of every study, then those that this one asks for besides."""
+    yield from _summary(study, arm, metric)
+    yield from pooled.pooled_rows(arm, metric, study.manifest.pooled, study.manifest.moved)
 
 
 def _summary(study: StudyRuns, arm: ArmCurves, metric: str) -> Iterator[Row]:

@@ -65,7 +65,8 @@ class Printed(Record):
     method: str
     metric: str
     statistic: Literal["mean", "iqm"]
-    unit: Literal["share", "percent"] | None
+    unit: Literal["share", "percent", "return"] | None
+    highest: float | None = None  # manifests of 0.2 have none
     value: float | None
     error: float | None
     error_kind: str | None
@@ -105,6 +106,7 @@ class Manifest(Record):
     arms: list[ExpectedArm]
     notes: list[str] = []  # what tables say beside the study's own note; manifests of 0.1 have neither of these
     published: list[Comparison] = []
+    pooled: list[Literal["overall", "final_tenth"]] = []  # columns that the study asks for besides
 
     @property
     def moved(self) -> int:

@@ -23,26 +23,26 @@ from mtrepro.analysis.verdicts import (
     standard_error,
 )
 
-METRIC = "success"  # the one that the papers print
+NO_SCALE = "how high a return can be is not known, so there is no margin to measure the difference with"
 _PRINTED = ("printed", "printed_error", "error_kind", "printed_seeds", "printed_standard_error", "trust")
 _COUNTS = ("seeds_present", "seeds_expected", "diverged", "inexact")
 _OURS = ("statistic", "column", "step", "value", "low", "high", *_COUNTS)
 _VERDICT = ("difference", "difference_low", "difference_high", "margin", "verdict", "why")
 _WHAT = ("paper", "arxiv", "table", "benchmark", "steps", "method", "metric")
-_ORIGIN = ("missing", *_WHAT, "conditions", "source", "note")
+_ORIGIN = ("missing", *_WHAT, "conditions", "source", "note", "unit")
 COLUMNS = ["cell", "arm", *_PRINTED, *_OURS, *_VERDICT, *_ORIGIN]
 
 Row = dict[str, Any]
 
 
 def compare(study: StudyRuns, arms: Sequence[ArmCurves]) -> Iterator[Row]:
-    """A row for each comparison of the manifest, in its order; values and errors are shares, from 0 to 1."""
+    """A row for each comparison of the manifest, in its order; values and errors are shares, 0 to 1, or returns."""
     curves = {arm.arm.expected.arm: arm for arm in arms}
     for comparison in study.manifest.published:
         arm = curves[comparison.arm]
         row: Row = dict.fromkeys(COLUMNS)
-        row |= {"cell": comparison.cell, "arm": comparison.arm, "column": comparison.column, "margin": MARGIN}
-        row |= {key: getattr(comparison.printed, key) for key in _ORIGIN}
+        row |= {"cell": comparison.cell, "arm": comparison.arm, "column": comparison.column}
+        row |= {key: getattr(comparison.printed, key) for key in _ORIGIN} | {"margin": _margin(comparison.printed)}
         note = arm_note(arm)
         row |= {key: getattr(note, key) for key in _COUNTS}
         printed = _printed(comparison.printed)
@@ -53,12 +53,13 @@ def compare(study: StudyRuns, arms: Sequence[ArmCurves]) -> Iterator[Row]:
         if found:
             row |= {"difference": found.value, "difference_low": found.low, "difference_high": found.high}
         spread = missing_spread(ours, printed) if ours and printed else []
+        spread += [NO_SCALE] if printed and row["margin"] is None else []
         verdict = _verdict(comparison, arm, found, [*_doubts(arm), *spread])
         yield row | {"verdict": verdict.word, "why": verdict.why}
 
 
 def _printed(printed: Printed) -> Estimate | None:
-    """The printed number as a share, its error as a standard error; None for an empty cell."""
+    """The printed number as a share or a return, its error as a standard error; None for an empty cell."""
     if printed.value is None:
         return None
     scale = _scale(printed)
@@ -82,16 +83,27 @@ def _scale(printed: Printed) -> float:
     return 0.01 if printed.unit == "percent" else 1.0
 
 
+def _metric(printed: Printed) -> str:
+    """Which of our metrics the paper prints."""
+    return "return" if printed.unit == "return" else "success"
+
+
+def _margin(printed: Printed) -> float | None:
+    """A tenth of what there is to reach, in the unit of the comparison; None where nobody knows how much that is."""
+    return MARGIN * printed.highest if printed.highest else None if printed.unit == "return" else MARGIN
+
+
 def _ours(arm: ArmCurves, comparison: Comparison) -> tuple[Estimate | None, Row]:
     """Our number at the comparison's step and column, and its columns; no number where no run has scores."""
-    if not arm.steps or METRIC not in arm.scores:
+    metric = _metric(comparison.printed)
+    if not arm.steps or metric not in arm.scores:
         return None, {}
     until = max(1, int(np.searchsorted(arm.steps, comparison.step, side="right")))
-    curve = arm.scores[METRIC][:until]
+    curve = arm.scores[metric][:until]
     position = until - 1 if comparison.column == "final" else statistics.best_evaluation(curve)
     scores, statistic = curve[position], statistics.STATISTICS[comparison.printed.statistic]
     value, error = float(statistic(scores)), statistics.error_over_runs(scores, statistic)
-    stream = statistics.random_stream(comparison.arm, METRIC, "published", comparison.column, str(comparison.step))
+    stream = statistics.random_stream(comparison.arm, metric, "published", comparison.column, str(comparison.step))
     low, high = statistics.bootstrap_interval(scores, statistic, stream, unit="run")
     estimate = Estimate(value, None if math.isnan(error) else error, len(scores))
     return estimate, {"step": arm.steps[position], "value": value, "low": float(low), "high": float(high)}
@@ -102,11 +114,12 @@ def _verdict(comparison: Comparison, arm: ArmCurves, found: Difference | None, d
         return Verdict("no printed number", "nobody could read the printed number")
     if comparison.differs:
         return Verdict("not comparable", "; ".join(reason.removesuffix(".") for reason in comparison.differs))
-    if arm.steps and METRIC not in arm.scores:
-        return Verdict("not comparable", f"our runs do not measure {METRIC}")
+    if arm.steps and (metric := _metric(comparison.printed)) not in arm.scores:
+        return Verdict("not comparable", f"our runs do not measure {metric}")
     if found is None:
         return Verdict("undecided", "no run is there yet")
-    return judge(found, doubts, _caveats(comparison, arm), seeds=arm.seeds_present)
+    margin = _margin(comparison.printed) or MARGIN  # without one there is a doubt, and nothing is decided
+    return judge(found, doubts, _caveats(comparison, arm), seeds=arm.seeds_present, margin=margin)
 
 
 def _doubts(arm: ArmCurves) -> list[str]:

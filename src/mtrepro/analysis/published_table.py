@@ -18,12 +18,12 @@ WORDS = ("reproduced", "differs", "undecided", "not comparable", "no printed num
 _READ = (
     "cell", "arm", "printed", "printed_error", "error_kind", "printed_seeds", "trust", "statistic", "column", "step",
     "value", "low", "high", "difference", "difference_low", "difference_high", "margin", "verdict", "why", "missing",
-    "paper", "arxiv", "table", "benchmark", "steps", "method", "metric", "conditions", "source", "note",
+    "paper", "arxiv", "table", "benchmark", "steps", "method", "metric", "conditions", "source", "note", "unit",
 )  # fmt: skip
 EXPLAINED = (
-    "Success, as a share. Ours: in brackets the 95 % bootstrap interval over whole runs, @ the vector step; best: the "
+    "{measured} Ours: in brackets the 95 % bootstrap interval over whole runs, @ the vector step; best: the "
     "highest point of the mean curve up to the step that is compared. Ours - printed: in brackets Welch's 95 % "
-    "interval, where both sides show a spread. Margin: ±{margin} success. reproduced: the whole interval lies within "
+    "interval, where both sides show a spread. Margin: {margins}. reproduced: the whole interval lies within "
     "the margin; differs: the whole interval lies outside it; undecided: neither, or there is no interval, or runs are "
     "missing, diverged, not bit-exact, or fewer than {fewest}; not comparable: a condition is known to differ, or "
     "nobody has said whether one does, so no verdict is claimed. Trust: where the number was read: primary (the "
@@ -68,11 +68,29 @@ def _table(rows: Sequence[Mapping[str, str]], note: StudyNote) -> Table:
         ]
         for row in rows
     ]
-    explained = EXPLAINED.format(margin=fixed(number(rows[0]["margin"]), 2), fewest=FEWEST_SEEDS) if rows else ""
+    explained = _explained(rows)
     reasons = [f"({index}) {why}." for index, why in enumerate(whys, 1)]
     origins = dict.fromkeys(_origin(row) for row in rows)
     footnotes = [explained, *reasons, *origins, note.protocol, *note.notes]
     return Table("published", f"{note.title}: printed numbers and verdicts", HEAD, body, footnotes)
+
+
+def _explained(rows: Sequence[Mapping[str, str]]) -> str:
+    """What the columns are, in the units of these rows."""
+    units = {_metric(row): row["margin"] for row in rows}
+    words = {"success": "Success, as a share.", "return": "Return of an episode."}
+    margins = [
+        f"±{fixed(number(margin), 2 if unit == 'success' else 0)} {unit}" for unit, margin in units.items() if margin
+    ]
+    return EXPLAINED.format(
+        measured=" ".join(words[unit] for unit in sorted(units, reverse=True)),
+        margins=", ".join(margins) or "not known",
+        fewest=FEWEST_SEEDS,
+    )
+
+
+def _metric(row: Mapping[str, str]) -> str:
+    return "return" if row["unit"] == "return" else "success"
 
 
 def _why(row: Mapping[str, str]) -> str:
@@ -83,20 +101,23 @@ def _printed(row: Mapping[str, str]) -> str:
     """'0.84 ± 0.051 (stderr, 10 seeds)'; 'not read' for an empty cell."""
     if not row["printed"]:
         return "not read"
-    error = f" ± {_digits(row['printed_error'])}" if row["printed_error"] else ""
+    error = f" ± {_digits(row, 'printed_error')}" if row["printed_error"] else ""
     kind = {"": "no error", "not stated": "kind of error not stated"}.get(row["error_kind"], row["error_kind"])
     count = row["printed_seeds"]
     seeds = f"{count} seed{'' if count == '1' else 's'}" if count else "seeds not known"
-    return f"{_digits(row['printed'])}{error} ({kind}, {seeds})"
+    return f"{_digits(row, 'printed')}{error} ({kind}, {seeds})"
 
 
-def _digits(text: str) -> str:
-    """At least two digits behind the point, and as many as were printed."""
+def _digits(row: Mapping[str, str], key: str) -> str:
+    """As many digits behind the point as were printed; of a share at least two."""
+    text = row[key]
+    if _metric(row) == "return":
+        return text
     return max(fixed(number(text), 2), text, key=lambda candidate: len(candidate.partition(".")[2]))
 
 
 def _ours(row: Mapping[str, str]) -> str:
-    text = show("success", row["value"], row["low"], row["high"])
+    text = show(_metric(row), row["value"], row["low"], row["high"])
     if text == HOLE:
         return HOLE
     iqm = " IQM" if row["statistic"] == "iqm" else ""
@@ -107,12 +128,15 @@ def _ours(row: Mapping[str, str]) -> str:
 def _difference(row: Mapping[str, str]) -> str:
     if not row["difference"]:
         return HOLE
-    point, *ends = (_signed(row[key]) for key in ("difference", "difference_low", "difference_high") if row[key])
+    digits = 2 if _metric(row) == "success" else 1
+    point, *ends = (
+        _signed(row[key], digits) for key in ("difference", "difference_low", "difference_high") if row[key]
+    )
     return f"{point} [{', '.join(ends)}]" if ends else point
 
 
-def _signed(text: str) -> str:
-    shown = fixed(number(text), 2)
+def _signed(text: str, digits: int) -> str:
+    shown = fixed(number(text), digits)
     return f"+{shown}" if number(shown) > 0 else shown
 
 

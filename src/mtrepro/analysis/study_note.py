@@ -59,6 +59,7 @@ class StudyNote(BaseModel):
     arms: list[ArmNote]
     notes: list[str]
     held_out: list[str] = []  # those of the tasks that no arm trains on
+    pooled: list[str] = []  # columns of the result table that the study asks for besides
 
     @property
     def moved(self) -> int:
@@ -93,6 +94,7 @@ def write_note(path: Path, study: StudyRuns, curves: list[ArmCurves]) -> None:
             *(line for each in curves for line in _notes(each)),
         ],
         held_out=manifest.held_out,
+        pooled=list(manifest.pooled),
     )
     write_json(path, note.model_dump(mode="json", exclude_defaults=True))
 

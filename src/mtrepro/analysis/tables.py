@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mtrepro.analysis import pooled
 from mtrepro.analysis.files import read_rows
 from mtrepro.analysis.published_table import write_published
 from mtrepro.analysis.rendering import HOLE, Table, latex, markdown, plain, show
@@ -72,13 +73,27 @@ def columns_of(metrics: Sequence[str]) -> list[Column]:
     ]
 
 
+def _pooled_columns(note: StudyNote) -> list[Column]:
+    """Those that the study asks for besides: of each its mean, and the deviation that papers print."""
+    return [
+        column
+        for name in note.pooled
+        for column in (
+            Column(pooled.HEADINGS[name], note.metrics[0], name, pooled.MEAN, brief=True),
+            Column(f"{pooled.HEADINGS[name]}, std", note.metrics[0], name, pooled.DEVIATION),
+        )
+    ]
+
+
 def _result_table(tables: Path, note: StudyNote, brief: bool) -> Table:
-    keys = ("arm", "metric", "column", "statistic")
-    rows = read_rows(tables / "summary.csv", [*keys, "value", "low", "high"])
+    keys, arms = ("arm", "metric", "column", "statistic"), {arm.arm: arm for arm in note.arms}
+    rows = read_rows(tables / "summary.csv", [*keys, "value", "low", "high", "seeds_present"])
     cells = {
-        tuple(row[key] for key in keys): show(row["metric"], row["value"], row["low"], row["high"]) for row in rows
+        tuple(row[key] for key in keys): show(row["metric"], row["value"], row["low"], row["high"])
+        + pooled.fewer(row, arms[row["arm"]])
+        for row in rows
     }
-    columns = columns_of(note.metrics)
+    columns = [*columns_of(note.metrics), *_pooled_columns(note)]
     body = []
     for arm in note.arms:
         texts = [cells.get((arm.arm, each.metric, each.column, each.statistic), HOLE) for each in columns]
@@ -94,7 +109,7 @@ def _result_table(tables: Path, note: StudyNote, brief: bool) -> Table:
     explained = (
         f"Mean, IQM and worst task: the last evaluation. IQM: mean of the middle half of all {note.metrics[0]} scores "
         "of seeds and tasks. Best: highest point of the mean curve, biased upward. AUC: its time average. "
-        f"{INTERVALS}"
+        f"{INTERVALS}{f' {pooled.EXPLAINED}' if note.pooled else ''}"
     )
     return Table("result", note.title, head, body, _footnotes(note, explained))
 

@@ -1,6 +1,6 @@
 """What a run set says of one printed number: reproduced, differs, undecided or not comparable, and why.
 
-docs/statistics.md gives the definition and its reasons. Values are success as a share, from 0 to 1.
+docs/statistics.md gives the definition and its reasons. Values are success as a share, from 0 to 1, or returns.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Literal
 from mtrepro.analysis.files import significant
 from mtrepro.analysis.statistics import CONFIDENCE
 
-MARGIN = 0.1  # success: two numbers this close are taken as the same result
+MARGIN = 0.1  # of success, or of the highest return: two numbers this close are taken as the same result
 FEWEST_SEEDS = 3
-ROUNDING = 1e-9  # success: the standard error of runs that score alike, in floating point
+ROUNDING = 1e-9  # success or return: the standard error of runs that score alike, in floating point
 
 Word = Literal["reproduced", "differs", "undecided", "not comparable", "no printed number"]
 
@@ -25,7 +25,7 @@ class Estimate:
     """A number with its uncertainty over runs.
 
     Attributes:
-        value: success as a share.
+        value: success as a share, or a return.
         error: standard error over runs; None where it is not known.
         seeds: runs behind the number; None where that is not known.
     """
@@ -61,7 +61,8 @@ def standard_error(error: float | None, kind: str | None, seeds: int | None) -> 
         return None
     if kind in ("stderr", "SEM"):
         return error
-    return error / math.sqrt(seeds) if kind == "std" else None
+    runs = {"std": seeds, "population std": seeds - 1}.get(kind or "")  # s / sqrt(n) = population s / sqrt(n - 1)
+    return error / math.sqrt(runs) if runs else None
 
 
 def difference(ours: Estimate, printed: Estimate) -> Difference:
@@ -106,7 +107,9 @@ def missing_spread(ours: Estimate, printed: Estimate) -> list[str]:
     return found
 
 
-def judge(found: Difference, doubts: Sequence[str], caveats: Sequence[str], *, seeds: int) -> Verdict:
+def judge(
+    found: Difference, doubts: Sequence[str], caveats: Sequence[str], *, seeds: int, margin: float = MARGIN
+) -> Verdict:
     """The verdict on a comparable number.
 
     Args:
@@ -114,15 +117,16 @@ def judge(found: Difference, doubts: Sequence[str], caveats: Sequence[str], *, s
         doubts: what keeps our runs from deciding: holes, divergences, runs that are not bit-exact, no spread.
         caveats: what a reader must know beside the verdict.
         seeds: our runs that have scores.
+        margin: two numbers this close are taken as the same result; in their unit.
     """
     if seeds < FEWEST_SEEDS:
         doubts = [f"{seeds} seed{'' if seeds == 1 else 's'} present, a verdict needs {FEWEST_SEEDS}", *doubts]
     if doubts or found.low is None or found.high is None:
         return Verdict("undecided", "; ".join([*doubts, *caveats]))
     word: Word
-    if max(abs(found.low), abs(found.high)) <= MARGIN:
+    if max(abs(found.low), abs(found.high)) <= margin:
         word, why = "reproduced", "the whole interval lies within the margin"
-    elif found.low > MARGIN or found.high < -MARGIN:
+    elif found.low > margin or found.high < -margin:
         word, why = "differs", "the whole interval lies outside the margin"
     else:
         word, why = "undecided", "the interval lies neither wholly within the margin nor wholly outside it"
