@@ -8,6 +8,7 @@ from snakemake.utils import validate
 from mtrepro.errors import MtreproError
 from mtrepro.head import clear_dead_heads_lock, note_head, submit_through_ours
 from mtrepro.images import image, image_packages, need_apptainer, need_images, pass_variables, shield_mounts
+from mtrepro.showing import KINDS
 from mtrepro.workflow import RUN, Study, chosen_study, module_digest
 
 # Slurm sends USR1 to every process of a job before its time is up. It is meant for the trainer alone: what stands
@@ -76,6 +77,14 @@ def what_run_keeps(wildcards):
 
 def weights_for_run(wildcards):
     return STUDY.weights_for(wildcards.run)
+
+
+def film_of_picture(wildcards):
+    return STUDY.pictures.film(wildcards.arm, wildcards.seed)
+
+
+def film_stamp(wildcards):
+    return STUDY.pictures.stamp(wildcards.arm, wildcards.seed)
 
 
 def traced_sources(wildcards):
