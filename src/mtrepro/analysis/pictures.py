@@ -26,7 +26,8 @@ WIDEST = 1_024  # pixels; where a line of tasks would be wider, there is another
 LEAST = 128  # pixels of a picture's side: twice what most benchmarks show, and small ones are not lost
 SECONDS, SLOWEST = 8.0, 0.2  # that an episode takes, and each of its frames at most
 FRAME = 0.1  # seconds of each frame of a prediction
-GAP, LINE = 4, 4  # pixels between pictures, and of the line that says what the model sees
+GAP, APART = 4, 12  # pixels between pictures of a task, and between tasks
+LINE = 4  # pixels of the line that says what the model sees
 BETWEEN, SEES, PREDICTS = (255, 255, 255), (0, 114, 178), (213, 94, 0)
 
 
@@ -102,17 +103,17 @@ def _lines(blocks: Sequence[Pictures]) -> Pictures:
     """Blocks of equal height side by side, in as many lines as they need; all as long as the longest."""
     count, width = max(map(len, blocks)), max(block.shape[2] for block in blocks)
     blocks = [_fitted(block, count, width) for block in blocks]
-    in_line = max(1, (WIDEST + GAP) // (width + GAP))
-    lines = [_side_by_side(blocks[first : first + in_line]) for first in range(0, len(blocks), in_line)]
+    in_line = max(1, (WIDEST + APART) // (width + APART))
+    lines = [_side_by_side(blocks[first : first + in_line], APART) for first in range(0, len(blocks), in_line)]
     lines = [_fitted(line, count, lines[0].shape[2]) for line in lines]
-    gap = np.full((count, GAP, lines[0].shape[2], 3), BETWEEN, np.uint8)
+    gap = np.full((count, APART, lines[0].shape[2], 3), BETWEEN, np.uint8)
     parts = [part for line in lines for part in (line, gap)]
     return np.concatenate(parts[:-1], axis=1)
 
 
-def _side_by_side(blocks: Sequence[Pictures]) -> Pictures:
-    gap = np.full((*blocks[0].shape[:2], GAP, 3), BETWEEN, np.uint8)
-    parts = [part for block in blocks for part in (block, gap)]
+def _side_by_side(blocks: Sequence[Pictures], gap: int = GAP) -> Pictures:
+    between = np.full((*blocks[0].shape[:2], gap, 3), BETWEEN, np.uint8)
+    parts = [part for block in blocks for part in (block, between)]
     return np.concatenate(parts[:-1], axis=2)
 
 
