@@ -221,7 +221,7 @@ def show(study_folder: StudyFolder) -> None:
 
 @app.command()
 def release(study: StudyFile) -> None:
-    """Copy the runs, tables and figures of a finished study into results/released/, which git and DVC track."""
+    """Copy a finished study's runs, tables, figures and pictures into results/released/, which git and DVC track."""
     from mtrepro.releasing import release as release_study
 
     release_study(study)

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mtrepro import filming, options, process
+from mtrepro import filming, options, process, releasing
 from mtrepro.analysis import pictures
 from mtrepro.analysis.pictures import FRAME, LINE, PREDICTS, SEES, episode, gif, open_loop, write_pictures
 from mtrepro.engine.signals import StopRequest
@@ -216,6 +216,25 @@ def test_a_missing_or_torn_film_is_named(tmp_path: Path) -> None:
             write_pictures([path], tmp_path)
     with pytest.raises(MtreproError, match="--name a: names one film, and there are 2"):
         write_pictures([tmp_path / "film.npz"] * 2, tmp_path, "a")
+
+
+# What is released
+
+
+def test_a_release_has_the_pictures_of_each_arms_first_seed_of_the_weights_that_are_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolved = study(tmp_path)
+    monkeypatch.setattr(releasing, "root", lambda: tmp_path)
+    for run, left in zip(resolved.arm_runs, ("w", "w", "of another code", "w"), strict=True):
+        folder = tmp_path / resolved.results / run.name
+        write_film(folder / "film.npz", film(tasks=1, frames=2, windows=1, side=16))
+        (folder / "run.json").write_text(json.dumps({"weights": left}))
+    releasing._draw_pictures(tmp_path / "pictures", resolved)
+    assert {path.name for path in (tmp_path / "pictures").iterdir()} == {
+        "modular-s0-episode.gif",
+        "modular-s0-open_loop.gif",
+    }
 
 
 # What the rules are told
