@@ -38,7 +38,7 @@ rule all:
         collect("<runs>/{run}/weights.pt", run=STUDY.sources),
         "<study>/tables/result_table.md",
         "<study>/figures/learning_curves.svg",
-        collect("<study>/pictures/{name}-{kind}.gif", name=STUDY.pictures.names, kind=KINDS),
+        collect("<study>/pictures/{name}-{kind}.gif", name=SHOWN, kind=KINDS),
 
 
 rule runs:
@@ -59,14 +59,14 @@ rule figures:
 
 rule pictures:
     input:
-        collect("<study>/pictures/{name}-{kind}.gif", name=STUDY.pictures.names, kind=KINDS),
+        collect("<study>/pictures/{name}-{kind}.gif", name=SHOWN, kind=KINDS),
 
 
 rule report:  # the profiles write report.html once these are there
     input:
         "<study>/tables/result_table.md",
         "<study>/figures/learning_curves.svg",
-        collect("<study>/pictures/{name}-{kind}.gif", name=STUDY.pictures.names, kind=KINDS),
+        collect("<study>/pictures/{name}-{kind}.gif", name=SHOWN, kind=KINDS),
 
 
 rule partial:  # whatever runs there are; trains nothing

@@ -1,7 +1,8 @@
 """Filming a finished run: one evaluation episode of every task, and what the run's world model predicted of it.
 
 Nothing is trained and nothing of the run changes. What is played is the first episode of its last evaluation, before
-any adaptation, so that the film shows what the tables measured.
+any adaptation, so that the film shows what the tables measured; of a run on a GPU, or with several threads, up to the
+rounding of its numbers.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from numpy.typing import NDArray
 
 from mtrepro.benchmarks import Benchmark, SimulationError
 from mtrepro.benchmarks.vector import VectorEnvironment
-from mtrepro.errors import SpecificationError
+from mtrepro.errors import MtreproError, SpecificationError
 from mtrepro.film import Film, Pictures, TaskFilm, write_film
-from mtrepro.lineage import WEIGHTS, has_pictures
+from mtrepro.lineage import WEIGHTS, has_pictures, weights_digest
 from mtrepro.methods import Method
 from mtrepro.paths import shown
 from mtrepro.specification import Specification, load_specification
@@ -57,7 +58,13 @@ def film(folder: Path, output: Path) -> None:
             f"{shown(folder)}: {specification.method} learns no model of pictures, so there is nothing to film\n"
             "  films are of Dreamers on benchmarks of pictures: docs/workflow.md#pictures"
         )
-    left = read_weights(folder, specification.digest(), "its film is played from them")
+    if weights_digest(folder) is None:
+        raise MtreproError(
+            f"{shown(folder / WEIGHTS)}: the run left no weights, from which its film is played\n"
+            "  nothing is trained for a film alone: to train the run again, ask Snakemake for this file; or\n"
+            f"  remove its run.json, then: mtrepro train {shown(folder / 'specification.yaml')} --keep pictures"
+        )
+    left = read_weights(folder, specification.digest())
     trainer = _trainer(specification, folder.parent)
     method = trainer.method
     assert isinstance(method, Acting)

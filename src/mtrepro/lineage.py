@@ -84,10 +84,10 @@ def _found(results: Path, source: SourceRun) -> Mapping[str, str]:
     return {"run": source.run, "weights": digest}
 
 
-def missing(folder: Path, purpose: str = "this run learns from them") -> MtreproError:
-    """The error for a run without weights; `purpose` says what they are needed for."""
+def missing(folder: Path) -> MtreproError:
+    """The error for a source without weights."""
     return MtreproError(
-        f"{shown(folder / WEIGHTS)}: there are no such weights, and {purpose}\n"
+        f"{shown(folder / WEIGHTS)}: there are no such weights, and this run learns from them\n"
         "  `snakemake runs --configfile STUDY` trains sources before what learns from them; by hand:\n"
         f"  mtrepro train {shown(folder / 'specification.yaml')} --keep weights"
     )

@@ -130,11 +130,8 @@ def digest_of(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def read_weights(folder: Path, specification_digest: str, purpose: str = "this run learns from them") -> Left:
+def read_weights(folder: Path, specification_digest: str) -> Left:
     """What the run in a folder left.
-
-    Args:
-        purpose: what the weights are needed for, for the message.
 
     Raises:
         MtreproError: there is nothing yet.
@@ -144,7 +141,7 @@ def read_weights(folder: Path, specification_digest: str, purpose: str = "this r
     try:
         content = path.read_bytes()
     except OSError:
-        raise missing(folder, purpose) from None
+        raise missing(folder) from None
     digest = digest_of(content)
     if weights_digest(folder) != digest:
         raise StateError(

@@ -68,7 +68,7 @@ def test_runs_without_a_model_of_pictures_are_not_filmed(tmp_path: Path) -> None
 
 def test_a_run_that_left_nothing_is_not_filmed(tmp_path: Path) -> None:
     path = write_run(tmp_path, toy_specification("dreamer"))
-    with pytest.raises(MtreproError, match="there are no such weights, and its film is played from them"):
+    with pytest.raises(MtreproError, match="left no weights, from which its film is played"):
         filming.film(path.parent, tmp_path / "film.npz")
 
 

@@ -36,6 +36,9 @@ except MtreproError as error:
     raise WorkflowError(str(error)) from None
 validate(config, "../../config/schemas/study.schema.json", set_default=False)
 
+# What the pictures of those runs begin with that have any; asked once, because it reads the files of every run.
+SHOWN = STUDY.pictures.names
+
 # Used under `--sdm apptainer` alone.
 IMAGES = {name: image(name) for name in ("train", "analysis")}
 
