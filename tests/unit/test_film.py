@@ -199,14 +199,17 @@ def test_a_task_that_ended_early_stands_still_beside_the_others() -> None:
     assert open_loop(film(tasks=5)).shape[2] <= pictures.WIDEST
 
 
-def test_large_gifs_leave_out_frames_and_play_as_fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    frames = episode(film(tasks=1, frames=12, side=16))
+def test_large_gifs_are_half_as_wide_then_leave_out_frames_and_play_as_fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    frames = episode(film(tasks=1, frames=12))
     whole = gif(frames, 0.1)
-    monkeypatch.setattr(pictures, "LARGEST", len(whole) // 2)
+    monkeypatch.setattr(pictures, "LARGEST", len(whole) - 1)
+    half = gif(frames, 0.1)
+    monkeypatch.setattr(pictures, "LARGEST", len(half) - 1)
     cut = gif(frames, 0.1)
-    assert len(cut) <= len(whole) // 2
-    images = [Image.open(io.BytesIO(content)) for content in (whole, cut)]
-    assert [image.info["duration"] * image.n_frames for image in images] == [1200, 1200]  # type: ignore[attr-defined]
+    assert len(cut) < len(half) < len(whole)
+    images: list[Any] = [Image.open(io.BytesIO(content)) for content in (whole, half, cut)]
+    assert [(image.size, image.n_frames) for image in images] == [((128, 128), 12), ((64, 64), 12), ((64, 64), 6)]
+    assert [image.info["duration"] * image.n_frames for image in images] == [1200] * 3
 
 
 def test_a_missing_or_torn_film_is_named(tmp_path: Path) -> None:

@@ -4,8 +4,8 @@
     open_loop   rows: truth, model, error = (model - truth + 1) / 2 with pictures in [0, 1]; columns: the windows,
                 task after task. Between truth and model a line: blue while the model sees, orange once it predicts
 
-Several lines of tasks where there are many. What is shorter than the others stands still at its end. Frames are left
-out, every second and so on, where a file would be larger than a report and git should hold.
+Several lines of tasks where there are many. What is shorter than the others stands still at its end. Where a file would
+be larger than a report and git should hold, it is drawn at half the size; if that is not enough, frames are left out.
 """
 
 from __future__ import annotations
@@ -63,17 +63,17 @@ def open_loop(film: Film) -> Pictures:
 
 
 def gif(frames: Pictures, seconds: float) -> bytes:
-    """A GIF that goes on for ever, of all frames or of every so many, so that it is not too large.
+    """A GIF that goes on for ever, of the frames as they are, or half as large, or of every so many of these.
 
     Args:
         frames: (frames, height, width, 3).
         seconds: from one to the next; a GIF counts hundredths.
     """
-    content = b""
+    content = _encoded(frames, seconds)
     for every in range(1, len(frames) + 1):
-        content = _encoded(frames[::every], seconds * every)
         if len(content) <= LARGEST:
             break
+        content = _encoded(np.ascontiguousarray(frames[::every, ::2, ::2]), seconds * every)
     return content
 
 
