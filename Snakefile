@@ -27,6 +27,7 @@ report: "workflow/report/study.rst"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/aggregate.smk"
 include: "workflow/rules/figures.smk"
+include: "workflow/rules/pictures.smk"
 
 
 # ---- Targets ---------------------------------------------------------------------------------------------------------
@@ -37,6 +38,7 @@ rule all:
         collect("<runs>/{run}/weights.pt", run=STUDY.sources),
         "<study>/tables/result_table.md",
         "<study>/figures/learning_curves.svg",
+        collect("<study>/pictures/{name}-{kind}.gif", name=SHOWN, kind=KINDS),
 
 
 rule runs:
@@ -55,16 +57,23 @@ rule figures:
         "<study>/figures/learning_curves.svg",
 
 
+rule pictures:
+    input:
+        collect("<study>/pictures/{name}-{kind}.gif", name=SHOWN, kind=KINDS),
+
+
 rule report:  # the profiles write report.html once these are there
     input:
         "<study>/tables/result_table.md",
         "<study>/figures/learning_curves.svg",
+        collect("<study>/pictures/{name}-{kind}.gif", name=SHOWN, kind=KINDS),
 
 
 rule partial:  # whatever runs there are; trains nothing
     input:
         "<study>/partial/tables/result_table.md",
         "<study>/partial/figures/learning_curves.svg",
+        collect("<study>/partial/pictures/{name}-{kind}.gif", name=STUDY.pictures.filmed, kind=KINDS),
 
 
 # What takes seconds stays on the machine where Snakemake runs.
@@ -80,6 +89,7 @@ localrules:
     runs,
     tables,
     figures,
+    pictures,
     report,
     partial,
 

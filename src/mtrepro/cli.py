@@ -84,7 +84,10 @@ def train(
     checkpoint_seconds: Annotated[float, typer.Option(min=0, help="between checkpoints, at least")] = 60.0,
     wait: Annotated[bool, typer.Option(help="where another process trains this run, wait for it")] = False,
     other_machine: Annotated[bool, typer.Option(help="resume with other threads, processor or device")] = False,
-    keep: Annotated[str, typer.Option(help="results, or weights: those too, for runs that learn from it")] = "results",
+    keep: Annotated[
+        str,
+        typer.Option(help="results; weights: those too, for runs that learn from it; pictures: those, for its film"),
+    ] = "results",
     simulator: Annotated[
         str,
         typer.Option(envvar="MTREPRO_SIMULATOR", help="fast, or stock: the packages' own code; same bits either way"),
@@ -113,6 +116,31 @@ def trace(specification: Annotated[Path, typer.Argument(help="a run's specificat
     from mtrepro.lineage import trace as trace_sources
 
     trace_sources(specification, output)
+
+
+@app.command()
+def film(
+    run_folder: Annotated[Path, typer.Argument(help="the folder of a finished run that left its weights")],
+    output: Output,
+) -> None:
+    """Play an episode of every task and predict it with the run's world model: film.npz, the same bytes each time."""
+    from mtrepro.filming import film as film_run
+
+    film_run(run_folder, output)
+
+
+@app.command()
+def pictures(
+    films: Annotated[list[Path], typer.Argument(help="what `mtrepro film` wrote")],
+    output: Output,
+    name: Annotated[
+        str | None, typer.Option(help="what the files of a single film begin with; else the run's name")
+    ] = None,
+) -> None:
+    """Draw NAME-episode.gif and NAME-open_loop.gif of each film; the same bytes each time."""
+    from mtrepro.analysis.pictures import write_pictures
+
+    write_pictures(films, output, name)
 
 
 @app.command()
@@ -193,7 +221,7 @@ def show(study_folder: StudyFolder) -> None:
 
 @app.command()
 def release(study: StudyFile) -> None:
-    """Copy the runs, tables and figures of a finished study into results/released/, which git and DVC track."""
+    """Copy a finished study's runs, tables, figures and pictures into results/released/, which git and DVC track."""
     from mtrepro.releasing import release as release_study
 
     release_study(study)

@@ -1,8 +1,9 @@
 """What runs leave for others, and what they learnt from, as their files say it; read without torch.
 
-A run that others learn from leaves `weights.pt`, and its run.json has the file's digest under `weights`. The run.json
-of one that learnt from others has under `sources`, for each, its name and the digest of the weights that it found. So
-files alone say whether a run learnt from what its sources are now, however often either was trained.
+A run that others learn from, or that has pictures, leaves `weights.pt`, and its run.json has the file's digest under
+`weights`. The run.json of one that learnt from others has under `sources`, for each, its name and the digest of the
+weights that it found. So files alone say whether a run learnt from what its sources are now, however often either was
+trained.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from typing import Any
 from mtrepro.engine.files import write_atomically
 from mtrepro.errors import MtreproError
 from mtrepro.paths import shown
-from mtrepro.specification import SourceRun, load_specification
+from mtrepro.specification import SourceRun, load_specification, settings_model
+from mtrepro.world_model.settings import DreamerSettings
 
 WEIGHTS = "weights.pt"  # what others can learn from, in a run's folder
 
@@ -28,6 +30,11 @@ def read_record(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return record if isinstance(record, dict) else {}
+
+
+def has_pictures(method: str) -> bool:
+    """Whether a run of this method can be shown in pictures: it is a Dreamer, which learns a model of what it sees."""
+    return issubclass(settings_model(method), DreamerSettings)
 
 
 def weights_digest(folder: Path) -> str | None:

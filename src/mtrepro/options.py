@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from mtrepro.errors import MtreproError
+from mtrepro.lineage import has_pictures
 from mtrepro.specification import leaves_weights
 
 
@@ -23,7 +24,7 @@ class Options:
     label: str | None = None  # what progress lines call the run; the run's name if None; of several runs the arm
     wait: bool = False  # where another process holds the run, wait until it is over instead of leaving
     other_machine: bool = False  # resume with other threads, processor or device; marked as not bit-exact
-    keep: str = "results"  # or "weights": leave those too, for runs that learn from this one
+    keep: str = "results"  # or "weights": leave those too, for runs that learn from this one; or "pictures": see below
     simulator: str = "fast"  # or "stock": the simulators' own environments; the same bits
 
 
@@ -41,14 +42,19 @@ def is_stock(simulator: str) -> bool:
 def keeps_weights(keep: str, method: str) -> bool:
     """Whether the run shall leave its weights.
 
+    `weights` are for others to learn from: a finished run that left none is trained again. `pictures` are the same
+    file, from which a film of the run is played, and no reason to train anything: a finished run stays as it is.
+
     Raises:
         MtreproError: there is no such choice, or the method leaves none.
     """
-    if keep not in ("results", "weights"):
-        raise MtreproError(f"--keep {keep}: nothing that a run can leave\n  known: results, weights")
+    if keep not in ("results", "weights", "pictures"):
+        raise MtreproError(f"--keep {keep}: nothing that a run can leave\n  known: results, weights, pictures")
     if keep == "weights" and not leaves_weights(method):
         raise MtreproError(f"--keep weights: {method} leaves nothing that another run could learn from")
-    return keep == "weights"
+    if keep == "pictures" and not has_pictures(method):
+        raise MtreproError(f"--keep pictures: {method} learns no model of pictures, so there are none to show")
+    return keep != "results"
 
 
 def chosen_device(name: str) -> torch.device:

@@ -41,6 +41,6 @@ def print_results(study_folder: Path) -> None:
     print(result_table(study_folder))
     if line := verdict_line(study_folder / "tables"):
         print(line)
-    for name in ("report.html", "figures"):
+    for name in ("report.html", "figures", "pictures"):
         if (study_folder / name).exists():
             print(f"{name.partition('.')[0]}: {shown(study_folder / name)}")

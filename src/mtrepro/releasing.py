@@ -7,6 +7,8 @@ from pathlib import Path
 
 from mtrepro.engine.files import write_atomically
 from mtrepro.errors import MtreproError
+from mtrepro.film import FILM, read_film
+from mtrepro.lineage import read_record
 from mtrepro.manifest import manifest_text
 from mtrepro.paths import root, shown
 from mtrepro.results import RESULT_FILES
@@ -15,7 +17,7 @@ from mtrepro.workflow import list_released
 
 
 def release(study: Path) -> Path:
-    """Copy a study's runs to results/released/<study>/ and make its tables and figures there; returns the folder.
+    """Copy a study's runs to results/released/<study>/, make tables, figures and pictures there; returns the folder.
 
     Raises:
         MtreproError: a run, or a file of one, is missing. Nothing was copied.
@@ -37,7 +39,7 @@ def release(study: Path) -> Path:
 
 
 def _fill(folder: Path, resolved: ResolvedStudy) -> None:
-    """Copy the runs and make manifest, numbers, tables and figures."""
+    """Copy the runs and make manifest, numbers, tables, figures and pictures."""
     from mtrepro.analysis.aggregate import aggregate
     from mtrepro.analysis.figures import write_figures
     from mtrepro.analysis.tables import write_tables
@@ -50,6 +52,20 @@ def _fill(folder: Path, resolved: ResolvedStudy) -> None:
     aggregate(folder, folder / "tables")
     write_tables(folder / "tables", folder / "tables")
     write_figures(folder / "tables", folder / "figures")
+    _draw_pictures(folder / "pictures", resolved)
+
+
+def _draw_pictures(folder: Path, resolved: ResolvedStudy) -> None:
+    """Draw the runs with the first seed whose films are there and are of the weights that the run left.
+
+    One seed of each arm: git keeps what it once had, and every GIF may have some hundred kilobytes.
+    """
+    from mtrepro.analysis.pictures import write_pictures
+
+    for run in (run for run in resolved.arm_runs if run.seed == resolved.study.seeds[0]):
+        path = root() / resolved.results / run.name / FILM
+        if path.is_file() and read_film(path).weights == read_record(path.parent).get("weights"):
+            write_pictures([path], folder, f"{run.arm}-s{run.seed}")
 
 
 def _refuse_holes(resolved: ResolvedStudy) -> None:

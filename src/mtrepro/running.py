@@ -78,7 +78,7 @@ class Running:
 
     def is_already_done(self) -> bool:
         """Whether this code has made the results; a run that is done is left as it is."""
-        if self.keeps_weights and weights_digest(self.folder) is None:
+        if self.options.keep == "weights" and weights_digest(self.folder) is None:
             return False
         if not is_finished(self.folder, self.specification.digest(), self.source.digest()):
             return False

@@ -6,23 +6,22 @@ Importing this module must not import torch, pandas or matplotlib: a dry run of 
 from __future__ import annotations
 
 import hashlib
-import os
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mtrepro import validation
-from mtrepro.accepting import recorded_source, same_results
+from mtrepro.accepting import is_finished, recorded_source, same_results
 from mtrepro.engine.files import write_atomically
-from mtrepro.errors import MtreproError, SpecificationError
-from mtrepro.lineage import WEIGHTS, changed_sources
+from mtrepro.errors import SpecificationError
+from mtrepro.lineage import WEIGHTS, changed_sources, has_pictures, weights_digest
 from mtrepro.manifest import manifest_text
 from mtrepro.paths import root, shown
+from mtrepro.showing import Pictures
 from mtrepro.source import module_digest, run_source
 from mtrepro.study import ResolvedStudy, Run, load_study
 
-__all__ = ["DEMO", "RUN", "Group", "Study", "chosen_study", "list_released", "module_digest", "report_file"]
+__all__ = ["DEMO", "RUN", "Group", "Study", "chosen_study", "list_released", "module_digest"]
 
 DEMO = "config/demo.yaml"
 RUN = r"[a-z0-9_]+-s\d+-[0-9a-f]{12}"  # a run's name
@@ -43,6 +42,7 @@ class Study:
         self.path: str = shown(resolved.path)
         self.results: str = resolved.results.as_posix()
         self.folder: str = resolved.folder.as_posix()
+        self.pictures = Pictures(self, resolved)
 
     @classmethod
     def load(cls, path: str, packages: Mapping[str, str] | None = None) -> Study:
@@ -73,8 +73,22 @@ class Study:
         return [run for run in self._runs if run in self._resolved.sources]
 
     def keep(self, run: str) -> str:
-        """What the run leaves: its results, or its weights too."""
-        return "weights" if run in self._resolved.sources else "results"
+        """What the run leaves: its results, or its weights too, for others or for its pictures."""
+        if run in self._resolved.sources:
+            return "weights"
+        return "pictures" if has_pictures(self._runs[run].specification.method) else "results"
+
+    @property
+    def leaving(self) -> list[str]:
+        """The names of the runs with a job of their own that leave their weights."""
+        grouped = {run for group in self.groups for run in group.runs}
+        return [run for run in self._runs if self.keep(run) != "results" and run not in grouped]
+
+    def goes_without(self, run: str) -> bool:
+        """Whether the run is finished and left no weights, or they were deleted: it is not trained again for them."""
+        folder, specification = root() / self.results / run, self._runs[run].specification
+        done = is_finished(folder, specification.digest(), self._today(run)) and not self.must_learn_again(run)
+        return done and weights_digest(folder) is None and run not in self._resolved.sources
 
     def weights_for(self, run: str) -> list[str]:
         """The files that the run learns from."""
@@ -163,11 +177,13 @@ class Study:
         param is then what it was when the job ran. The packages in it are those of the image where there is one, so
         that other versions repeat a run, and the same versions inside or outside of an image do not.
         """
+        today, then = self._today(run), recorded_source(root() / self.results / run)
+        return then if then is not None and same_results(today, then) else today
+
+    def _today(self, run: str) -> str:
         specification = self._runs[run].specification
         source = run_source(specification.method, specification.benchmark["family"])
-        today = (source if self._packages is None else source.installed(self._packages)).digest()
-        then = recorded_source(root() / self.results / run)
-        return then if then is not None and same_results(today, then) else today
+        return (source if self._packages is None else source.installed(self._packages)).digest()
 
     def label(self, run: str) -> str:
         """What progress lines call the run: its arm and seed."""
@@ -201,6 +217,16 @@ class Group:
     def retries(self) -> int:
         """As many as the seeds would have had time for one by one: together they may take as long."""
         return len(self.runs) * (self._study.retries + 1) - 1
+
+    @property
+    def keep(self) -> str:
+        """What the runs leave."""
+        return self._study.keep(self.runs[0])
+
+    @property
+    def leaving(self) -> list[str]:
+        """Those that leave weights: not those that are done without any."""
+        return [run for run in self.runs if self.keep != "results" and not self._study.goes_without(run)]
 
     @property
     def specification_digests(self) -> list[str]:
@@ -252,43 +278,3 @@ def list_released() -> Path:
     path = folder / "studies.yaml"
     write_atomically(path, f"{RELEASED_HEAD}schema_version: 1\nstudies: [{', '.join(names)}]\n")
     return path
-
-
-def report_file(arguments: Sequence[str] | None = None) -> str | None:
-    """Where Snakemake shall write its report after this command, or None for no report; the profiles ask this.
-
-    A profile is a constant and the report belongs to a study, so this reads the command line: `--configfile` says which
-    study, a dry run makes no report, nor do targets that are only a part of one.
-    """
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    if _has(words, "--dry-run", "--dryrun", "-n") or {"runs", "specifications"} & set(words):
-        return None
-    try:
-        study = load_study(Path(_value(words, "--configfile", "--configfiles") or root() / DEMO))
-    except MtreproError:
-        return None  # the Snakefile says what is wrong
-    folder = study.folder / "partial" if "partial" in words else study.folder
-    (root() / folder).mkdir(parents=True, exist_ok=True)
-    return (folder / "report.html").as_posix()
-
-
-def default_cores(arguments: Sequence[str] | None = None) -> str | None:
-    """All cores where the command line chooses no profile, so that plain `snakemake all` works; else None.
-
-    A cluster must not get it: Snakemake would cut every job's threads down to the cores of the machine it starts from.
-    """
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    chosen = _has(words, "--profile", "--executor", "-e", "--jobs", "-j") or "SNAKEMAKE_PROFILE" in os.environ
-    return None if chosen else "all"
-
-
-def _has(words: Sequence[str], *options: str) -> bool:
-    return any(word.split("=", 1)[0] in options for word in words)
-
-
-def _value(words: Sequence[str], *options: str) -> str | None:
-    for index, word in enumerate(words):
-        option, equals, value = word.partition("=")
-        if option in options:
-            return value if equals else next(iter(words[index + 1 : index + 2]), None)
-    return None

@@ -41,6 +41,8 @@ def test_every_command_has_a_help_line() -> None:
         "clean",
         "specify",
         "train",
+        "film",
+        "pictures",
         "manifest",
         "aggregate",
         "tables",

@@ -128,7 +128,7 @@ QUEUE = "{job}|{state}|an-older-head|{folder}|{time}|rule_{rule}_wildcards_mt_sa
 CALL = ("--parsable", "--job-name", "this-head", "--comment", "rule_{rule}_wildcards_mt_sac-s0-0")
 
 
-@pytest.mark.parametrize("rule", ["train", "train_source"])
+@pytest.mark.parametrize("rule", ["train", "train_leaving"])
 @pytest.mark.parametrize(
     ("job", "state", "time", "answer"),
     [

@@ -205,7 +205,7 @@ def test_the_rules_are_told_who_leaves_what_and_who_must_learn_again(
     rules.results = str(other_weights)
     source, target = (path.name for path in names(other_weights))
     assert rules.runs == [run.name for run in resolved.arm_runs] and source in rules.sources
-    assert (rules.keep(source), rules.keep(target)) == ("weights", "results")
+    assert (rules.keep(source), rules.keep(target)) == ("weights", "pictures")
     assert rules.weights_for(target) == [f"{rules.results}/{source}/weights.pt"] and rules.weights_for(source) == []
     assert rules.traced(target) == [f"{rules.results}/{target}/sources.json"] and rules.traced(source) == []
     assert rules.must_learn_again(target) and not rules.must_learn_again(source)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,13 @@ class Family:
         jobs = re.findall(r"^rule (train\w*):\n(?:    .*\n)*?    wildcards: run=(\S+)", output, re.MULTILINE)
         return {f"{rule} {self.names[run]}" for rule, run in jobs}
 
+    def rules(self, target: str) -> Counter[str]:
+        """What a dry run would do, by rule."""
+        output = self.checkout.snakemake(target, "--dry-run", "--quiet", "host", study=FILE)
+        found = Counter(re.findall(r"^(?:local)?rule (\w+):", output, re.MULTILINE))
+        del found[target]
+        return found
+
     def record(self, arm: str) -> dict[str, Any]:
         return dict(json.loads((self.folder(arm) / "run.json").read_text()))
 
@@ -61,7 +69,7 @@ def family(chain: Checkout) -> Iterator[Family]:
     path = chain.path / FILE
     path.write_text(yaml.safe_dump(study | {"arms": STUDY["arms"] | {"meta": META}}, sort_keys=False))
     output = chain.snakemake("runs", study=FILE)
-    assert output.count("(Rule: train_source)") == 2 and output.count("(Rule: train)") == 3
+    assert output.count("(Rule: train_leaving)") == 5 and "(Rule: film)" not in output
     yield Family(chain)
     path.unlink()
 
@@ -71,7 +79,7 @@ def test_a_source_is_trained_once_and_all_learnt_from_what_it_left(family: Famil
     for arm, role in (("modular", "source"), ("fraction", "source"), ("frozen", "source"), ("meta", "encoder")):
         assert family.record(arm)["sources"][role]["weights"] == left
     assert family.record("meta")["sources"]["near"]["weights"] == family.record("frozen")["weights"]
-    assert not (family.folder("modular") / "weights.pt").exists(), "nothing learns from it"
+    assert (family.folder("modular") / "weights.pt").exists(), "nothing learns from it, and it is shown in pictures"
 
 
 def test_a_lost_target_is_trained_again_and_no_other(family: Family) -> None:
@@ -79,7 +87,7 @@ def test_a_lost_target_is_trained_again_and_no_other(family: Family) -> None:
     before = record.read_bytes()
     record.unlink()
     try:
-        assert family.planned() == {"train fraction"}
+        assert family.planned() == {"train_leaving fraction"}
     finally:
         record.write_bytes(before)
 
@@ -88,7 +96,7 @@ def test_lost_weights_are_made_again_and_equal_ones_repeat_no_target(family: Fam
     (family.folder("first") / "weights.pt").unlink()
     kept = {arm: (family.folder(arm) / "run.json").read_bytes() for arm in ("modular", "fraction", "frozen", "meta")}
     output = family.checkout.snakemake("runs", study=FILE)
-    assert output.count("(Rule: train_source)") == 1 and "(Rule: train)" not in output
+    assert output.count("(Rule: train_leaving)") == 1 and "(Rule: train)" not in output
     assert all((family.folder(arm) / "run.json").read_bytes() == before for arm, before in kept.items())
     assert family.planned() == set()
 
@@ -102,7 +110,7 @@ def test_other_weights_make_everything_stale_that_learnt_from_them(family: Famil
     digest = digest_of((folder / "weights.pt").read_bytes())
     (folder / "run.json").write_text(json.dumps(family.record("frozen") | {"weights": digest}))
     try:
-        assert family.planned() == {"train meta"}
+        assert family.planned() == {"train_leaving meta"}
         assert "its sources were trained again" in family.checkout.run("mtrepro", "status", FILE, COLUMNS="300")
     finally:
         for name, content in before.items():
@@ -111,6 +119,33 @@ def test_other_weights_make_everything_stale_that_learnt_from_them(family: Famil
 
 def test_edited_code_of_a_source_repeats_it_and_all_that_learnt_from_it(family: Family) -> None:
     with family.checkout.edited("src/mtrepro/methods/dreamer.py", "\nclass ", "\nEDITED = True\n\n\nclass "):
-        assert family.planned() == {
-            "train_source first", "train_source frozen", "train modular", "train fraction", "train meta",
-        }  # fmt: skip
+        assert family.planned() == {f"train_leaving {arm}" for arm in family.names.values()}
+
+
+def test_every_run_is_shown_in_pictures_and_nothing_is_trained_for_them(family: Family) -> None:
+    folder = family.results / "study-lineage"
+    lost = family.folder("fraction") / "weights.pt"
+    kept = lost.read_bytes()
+    lost.unlink()
+    output = family.checkout.snakemake("pictures", study=FILE)
+    assert output.count("(Rule: film)") == output.count("(Rule: draw_pictures)") == 4
+    assert "(Rule: train" not in output, "a finished run goes without pictures where its weights were deleted"
+    lost.write_bytes(kept)
+    names = {path.name for path in (folder / "pictures").iterdir()}
+    drawn = ("first", "frozen", "modular", "meta")
+    assert names == {f"{arm}-s0-{kind}.gif" for arm in drawn for kind in ("episode", "open_loop")}
+    report = (folder / "report.html").read_text()
+    assert all(name in report for name in names) and "open-loop prediction" in report
+
+
+def test_pictures_alone_are_drawn_again_where_one_is_lost_or_their_code_is_edited(family: Family) -> None:
+    """After the test above, which drew those of four runs; the fifth has its weights back and waits for its film."""
+    picture = family.results / "study-lineage/pictures/meta-s0-episode.gif"
+    before = picture.read_bytes()
+    picture.unlink()
+    assert family.rules("pictures") == {"film": 1, "draw_pictures": 2}
+    picture.write_bytes(before)
+    with family.checkout.edited("src/mtrepro/analysis/pictures.py", "GAP, APART = 4, 12", "GAP, APART = 5, 12"):
+        assert family.rules("pictures") == {"film": 1, "draw_pictures": 5}
+        partial = family.rules("partial")
+        assert partial["draw_pictures_present"] == 4 and "film" not in partial

@@ -16,6 +16,7 @@ from mtrepro.images import (
     pass_variables,
     shield_mounts,
 )
+from mtrepro.showing import KINDS
 from mtrepro.workflow import RUN, Study, chosen_study, module_digest
 
 # Slurm sends USR1 to every process of a job before its time is up. It is meant for the trainer alone: what stands
@@ -43,6 +44,9 @@ try:
 except MtreproError as error:
     raise WorkflowError(str(error)) from None
 validate(config, "../../config/schemas/study.schema.json", set_default=False)
+
+# What the pictures of those runs begin with that have any; asked once, because it reads the files of every run.
+SHOWN = STUDY.pictures.names
 
 # Used under `--sdm apptainer` alone.
 IMAGES = {name: image(name) for name in ("train", "analysis")}
@@ -85,6 +89,14 @@ def what_run_keeps(wildcards):
 
 def weights_for_run(wildcards):
     return STUDY.weights_for(wildcards.run)
+
+
+def film_of_picture(wildcards):
+    return STUDY.pictures.film(wildcards.arm, wildcards.seed)
+
+
+def film_stamp(wildcards):
+    return STUDY.pictures.stamp(wildcards.arm, wildcards.seed)
 
 
 def traced_sources(wildcards):

@@ -75,10 +75,10 @@ rule train:
         " --device {resources.device} --label '{resources.label}' --keep {resources.keep} --log {log} --wait"
 
 
-if STUDY.sources:
+if STUDY.leaving:
 
-    # The same job for a run that others learn from: it leaves its weights too.
-    use rule train as train_source with:
+    # The same job for a run that leaves its weights too: others learn from it, or it is shown in pictures.
+    use rule train as train_leaving with:
         output:
             evaluation="<runs>/{run}/evaluation.csv",
             training="<runs>/{run}/training.csv",
@@ -86,9 +86,9 @@ if STUDY.sources:
             weights="<runs>/{run}/weights.pt",
             provenance="<runs>/{run}/run.json",
         wildcard_constraints:
-            run="|".join(STUDY.sources),
+            run="|".join(STUDY.leaving),
 
-    ruleorder: train_source > train
+    ruleorder: train_leaving > train
 
 
 # The same for several seeds of an arm in one process (`seeds_per_job`). Which they are no wildcard can say.
@@ -106,6 +106,7 @@ for GROUP in STUDY.groups:
             update(collect("<runs>/{run}/training.csv", run=GROUP.runs)),
             update(collect("<runs>/{run}/timing.csv", run=GROUP.runs)),
             update(collect("<runs>/{run}/run.json", run=GROUP.runs)),
+            update(collect("<runs>/{run}/weights.pt", run=GROUP.leaving)),
         log:
             collect("<runs>/logs/train/{run}.log", run=GROUP.runs),
         benchmark:
@@ -123,9 +124,10 @@ for GROUP in STUDY.groups:
             device=STUDY.device,
             label=GROUP.label,
             logs=GROUP.logs,
+            keep=GROUP.keep,
         params:
             specification=GROUP.specification_digests,
             source=GROUP.source_digests,
         shell:
             "mtrepro train {input.specifications} --threads {resources.torch_threads} --workers {resources.workers}"
-            " --device {resources.device} --label '{resources.label}' --log {resources.logs} --wait"
+            " --device {resources.device} --label '{resources.label}' --keep {resources.keep} --log {resources.logs} --wait"
