@@ -46,10 +46,10 @@ class Layers(nn.Sequential):
             return output
         if not self._rectified:
             raise NotImplementedError("seeds are stacked on the CPU where every activation is a ReLU")
-        parameters: list[Any] = [each for layer in self._linear for each in (layer.weight, layer.bias)]
-        threads = torch.get_num_threads()
-        exact = [_exact(*input.shape[:2], *reversed(weight.shape[1:]), threads) for weight in parameters[::2]]
-        return _through(input, exact, parameters)
+        weights: list[Any] = [layer.weight for layer in self._linear]
+        biases: list[Any] = [layer.bias for layer in self._linear]
+        exact = _all_exact(input.shape[:2], tuple(weight.shape[1:] for weight in weights), torch.get_num_threads())
+        return _through(input, exact, weights, biases)
 
 
 class Exact(NamedTuple):
@@ -75,47 +75,55 @@ def room(seeds: int, shapes: Sequence[torch.Size], like: Tensor) -> tuple[Tensor
 
 
 class _Through(torch.autograd.Function):
-    """The linear layers of all seeds with ReLU between them: batched products where they are exact, else each seed's.
+    """The linear layers of all seeds with ReLU between them, as one node of autograd.
 
-    One node of autograd for all layers: at sizes at which stacking pays, a node costs as much as a product.
+    At sizes at which stacking pays, a node for each layer would cost as much as its product.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, exact: Sequence[Exact], *parameters: Tensor) -> Tensor:
-        weights, biases, inputs = parameters[::2], parameters[1::2], [x]
-        for weight, bias, its in zip(weights, biases, exact, strict=True):
-            inputs.append(_output(inputs[-1], weight, bias, its))
-            if len(inputs) <= len(exact):
-                inputs[-1].relu_()
-        output = inputs.pop()
+    def forward(ctx: Any, x: Tensor, exact: tuple[Exact, ...], *parameters: Tensor) -> Tensor:
+        weights = parameters[: len(exact)]
+        *inputs, output = _values(x, exact, weights, parameters[len(exact) :])
         ctx.save_for_backward(*inputs, *weights)
         ctx.exact = exact
         return output
 
     @staticmethod
     def backward(ctx: Any, back: Tensor) -> Any:
-        count = len(ctx.exact)
-        inputs, weights = ctx.saved_tensors[:count], ctx.saved_tensors[count:]
+        exact, saved = ctx.exact, ctx.saved_tensors
+        count = len(exact)
         needs_x, _, *needs = ctx.needs_input_grad
-        gradients: list[Tensor | None] = [None] * len(needs)
+        of_weights: list[Tensor | None] = [None] * count
+        of_biases: list[Tensor | None] = [None] * count
         back = back.contiguous()  # sums take another order through memory that lies otherwise
         for layer in reversed(range(count)):
-            its = ctx.exact[layer]
-            if needs[2 * layer]:
-                gradients[2 * layer] = _products(back.mT, inputs[layer], its.weight)
-                gradients[2 * layer + 1] = back.sum(1)
+            x, weight, its = saved[layer], saved[count + layer], exact[layer]
+            if needs[layer]:
+                of_weights[layer] = _products(back.mT, x, its.weight)
+                of_biases[layer] = back.sum(1)
             if layer:
-                back = _products(back, weights[layer], its.inputs)
-                _stop_where_zero(back, inputs[layer], 0, grad_input=back)
-        of_x = _products(back, weights[0], ctx.exact[0].inputs) if needs_x else None
-        return of_x, None, *gradients
+                back = _products(back, weight, its.inputs)
+                _stop_where_zero(back, x, 0, grad_input=back)
+        return _products(back, saved[count], exact[0].inputs) if needs_x else None, None, *of_weights, *of_biases
 
 
 _stop_where_zero = torch.ops.aten.threshold_backward.grad_input
 
 
-def _through(x: Tensor, exact: Sequence[Exact], parameters: Sequence[Tensor]) -> Tensor:
-    output: Tensor = _Through.apply(x, exact, *parameters)  # type: ignore[no-untyped-call]
+def _values(x: Tensor, exact: Sequence[Exact], weights: Sequence[Tensor], biases: Sequence[Tensor]) -> list[Tensor]:
+    """What goes into each layer, and what comes out of the last."""
+    values = [x]
+    for weight, bias, its in zip(weights, biases, exact, strict=True):
+        if len(values) > 1:
+            values[-1].relu_()
+        values.append(_output(values[-1], weight, bias, its))
+    return values
+
+
+def _through(x: Tensor, exact: tuple[Exact, ...], weights: Sequence[Tensor], biases: Sequence[Tensor]) -> Tensor:
+    if not torch.is_grad_enabled():
+        return _values(x, exact, weights, biases)[-1]
+    output: Tensor = _Through.apply(x, exact, *weights, *biases)  # type: ignore[no-untyped-call]
     return output
 
 
@@ -137,6 +145,12 @@ def _products(left: Tensor, right: Tensor, batched: bool) -> Tensor:
 
 
 @functools.cache
+def _all_exact(batch: tuple[int, ...], sizes: tuple[tuple[int, ...], ...], threads: int) -> tuple[Exact, ...]:
+    """Of the layers with weights (seeds, outputs, inputs) of these `sizes`, each without its seeds."""
+    return tuple(_exact(batch[0], batch[1], inputs, outputs, threads) for outputs, inputs in sizes)
+
+
+@functools.cache
 def _exact(seeds: int, rows: int, inputs: int, outputs: int, threads: int) -> Exact:
     """Which batched products have the bits of single ones, tried on drawn numbers.
 
@@ -149,7 +163,8 @@ def _exact(seeds: int, rows: int, inputs: int, outputs: int, threads: int) -> Ex
         given.copy_(torch.randn(given.shape, generator=generator))
     ways = [Exact(), Exact(output=False, turned=True)]
     together, turned = (
-        _with_gradients(lambda *its, way=way: _through(its[0], [way], its[1:]), [x, weight, bias], back) for way in ways
+        _with_gradients(lambda x, weight, bias, way=way: _through(x, (way,), [weight], [bias]), [x, weight, bias], back)
+        for way in ways
     )
     alone = [_with_gradients(functional.linear, [x[k], weight[k], bias[k]], back[k]) for k in range(seeds)]
     output, of_inputs, of_weight, of_bias, of_turned = (

@@ -58,7 +58,7 @@ class SoftActorCritic(ABC, Generic[S]):
         initialise(self.critics, seeding.torch_stream(seed, "critics"))  # after the actor: what both hold is theirs
         if self.task_encoder is not None:
             initialise(self.task_encoder, seeding.torch_stream(seed, "task encoder"))
-        self.judges = self.critics  # as the actor loss asks them; stacked seeds ask some whose parameters stay out of it
+        self.judges = self.critics  # whom the actor loss asks; of stacked seeds such as no gradient reaches
         self.targets = copy.deepcopy(self.critics)
         for network in self._networks().values():
             network.to(device)
