@@ -36,7 +36,7 @@ class DeviceReplay(Replay):
         at = self._to_device(row)
         columns = [getattr(self, name).flatten(0, 1) for name in IN_BATCH]
         if room is None:
-            return Batch(*(column.index_select(0, at) for column in columns), self._to_device(task))
+            return Batch._make([*(column.index_select(0, at) for column in columns), self._to_device(task)])
         for column, its in zip(columns, room, strict=False):
             torch.index_select(column, 0, at, out=its)
         room.task.copy_(torch.from_numpy(task))

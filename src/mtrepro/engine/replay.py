@@ -91,7 +91,8 @@ class Replay:
         """
         row, task = self._rows(batch)
         if room is None:
-            return Batch(*(self._to_device(self._taken(name, row)) for name in IN_BATCH), self._to_device(task))
+            columns = [self._taken(name, row) for name in IN_BATCH]
+            return Batch._make(map(self._to_device, [*columns, task]))
         for name in IN_BATCH:
             self._taken(name, row, getattr(room, name).numpy())
         room.task.numpy()[:] = task
@@ -101,7 +102,7 @@ class Replay:
         """Room for the draws of several seeds: (seeds, batch, ...) of every column of a batch."""
         columns = [torch.as_tensor(getattr(self, name)[:0]) for name in IN_BATCH]
         rows = [torch.empty((seeds, batch, *its.shape[2:]), dtype=its.dtype, device=self.device) for its in columns]
-        return Batch(*rows, torch.empty((seeds, batch), dtype=torch.int64, device=self.device))
+        return Batch._make([*rows, torch.empty((seeds, batch), dtype=torch.int64, device=self.device)])
 
     def _rows(self, batch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The rows and the tasks of a draw, each (batch,)."""

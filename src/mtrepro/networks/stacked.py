@@ -42,7 +42,7 @@ class Layers(nn.Sequential):
     def forward(self, input: Tensor) -> Tensor:
         weight: Any = self._linear[0].weight
         if weight.dim() == 2 or weight.is_cuda:
-            output: Tensor = super().forward(input)
+            output: Tensor = super().forward(input)  # type: ignore[no-untyped-call]
             return output
         if not self._rectified:
             raise NotImplementedError("seeds are stacked on the CPU where every activation is a ReLU")

@@ -85,9 +85,9 @@ def _rooms(agents: Sequence[SoftActorCritic[Any]]) -> tuple[Draw, list[Draw]]:
 
     first, rows = agents[0], agents[0].settings.batch
     batch = first.replay.room(len(agents), rows)
-    noises = [torch.empty((len(agents), rows, first.problem.action_size), device=first.device) for _ in range(2)]
-    own = zip(*(column.unbind() for column in (*batch, *noises)), strict=True)
-    return Draw(batch, *noises), [Draw(Batch(*columns[:-2]), *columns[-2:]) for columns in own]
+    next_noise, noise = torch.empty((2, len(agents), rows, first.problem.action_size), device=first.device)
+    parts = [Batch._make(columns) for columns in zip(*(column.unbind() for column in batch), strict=True)]
+    return Draw(batch, next_noise, noise), [Draw(*each) for each in zip(parts, next_noise, noise, strict=True)]
 
 
 def _without_gradients(network: Critics) -> Critics:
