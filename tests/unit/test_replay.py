@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from mtrepro.engine.replay import Replay, Sampling, Transitions
+from mtrepro.engine.replay import Batch, Replay, Sampling, Transitions
 from mtrepro.engine.streams import numpy_stream
 
 CPU = torch.device("cpu")
@@ -89,3 +89,16 @@ def test_a_loaded_state_draws_and_stores_on_to_the_same_bits(added: int) -> None
 def test_a_capacity_below_one_vector_step_is_refused() -> None:
     with pytest.raises(ValueError, match="replay of 2 transitions cannot hold one step of 3 tasks"):
         replay(capacity=2)
+
+
+@pytest.mark.parametrize("sampling", ["uniform", "stratified"])
+def test_a_draw_into_room_for_several_seeds_has_the_bits_of_a_draw(sampling: Sampling) -> None:
+    given, own = replay(sampling=sampling), replay(sampling=sampling)
+    for number in range(6):
+        given.add(step(number))
+        own.add(step(number))
+    room = given.room(3, 30)
+    for seed in (2, 0):
+        drawn, expected = given.draw(30, Batch(*(column[seed] for column in room))), own.draw(30)
+        for mine, here, its in zip(drawn, room, expected, strict=True):
+            assert torch.equal(mine, its) and torch.equal(here[seed], its) and mine.dtype == its.dtype

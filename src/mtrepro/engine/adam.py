@@ -6,7 +6,7 @@ on two cores, for nothing that a run uses. The kernel is the same, so the bits a
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -50,14 +50,25 @@ class Adam:
         if not used:
             return
         torch._foreach_add_([self.steps[index] for index in used], 1)
-        torch._fused_adam_(
+        self._move(
             [self.parameters[index] for index in used],
             # The kernel goes through memory as it lies: of a gradient that lies otherwise it would take other elements.
             [gradient.contiguous() for gradient in given if gradient is not None],
             [self.first[index] for index in used],
             [self.second[index] for index in used],
-            [],
             [self.steps[index] for index in used],
+        )
+
+    def _move(self, *state: Sequence[Tensor]) -> None:
+        """Move parameters; also given: their gradients, both moments, and how many steps there were with this one."""
+        parameters, gradients, first, second, steps = map(list, state)
+        torch._fused_adam_(
+            parameters,
+            gradients,
+            first,
+            second,
+            [],
+            steps,
             lr=self.rate,
             beta1=self.beta1,
             beta2=self.beta2,

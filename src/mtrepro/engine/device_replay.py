@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mtrepro.engine.replay import Batch, Replay, Transitions
+from mtrepro.engine.replay import IN_BATCH, Batch, Replay, Transitions
 
 BLOCK = 32  # `longest` is a multiple of it: few different ones, so that what is recorded for one fits many batches
 
@@ -28,20 +28,19 @@ class DeviceReplay(Replay):
             getattr(self, name)[at] = self._to_device(getattr(transitions, name))
         self.added += 1
 
-    def draw(self, batch: int) -> Batch:
+    def draw(self, batch: int, room: Batch | None = None) -> Batch:
         """The same rows as `Replay.draw`; how many the longest task has is known here, without asking the device."""
-        step, task = self._rows(batch)
+        row, task = self._rows(batch)
         longest = int(np.bincount(task, minlength=self.tasks).max())
         self.longest = min(batch, -(-longest // BLOCK) * BLOCK)
-        at = self._to_device(step * self.tasks + task)
-        return Batch(
-            self._taken("observation", at),
-            self._taken("action", at),
-            self._taken("reward", at),
-            self._taken("next_observation", at),
-            self._taken("terminated", at),
-            self._to_device(task),
-        )
+        at = self._to_device(row)
+        columns = [getattr(self, name).flatten(0, 1) for name in IN_BATCH]
+        if room is None:
+            return Batch._make([*(column.index_select(0, at) for column in columns), self._to_device(task)])
+        for column, its in zip(columns, room, strict=False):
+            torch.index_select(column, 0, at, out=its)
+        room.task.copy_(torch.from_numpy(task))
+        return room
 
     def state(self) -> dict[str, Any]:
         """As `Replay.state`, in the machine's memory."""
@@ -51,10 +50,6 @@ class DeviceReplay(Replay):
     def load_state(self, state: dict[str, Any]) -> None:
         """Continue from `state`, bit for bit."""
         super().load_state({**state, **{name: self._to_device(state[name]) for name in self._columns}})
-
-    def _taken(self, name: str, at: Tensor) -> Tensor:
-        column: Tensor = getattr(self, name)
-        return column.flatten(0, 1).index_select(0, at)
 
     def _zeros(self, shape: tuple[int, ...], kind: Any) -> Tensor:
         return torch.zeros(shape, dtype=torch.from_numpy(np.zeros(0, kind)).dtype, device=self.device)

@@ -22,8 +22,11 @@ class Meters:
     @torch.no_grad()
     def add(self, **values: Tensor) -> None:
         """Add one update's scalars."""
+        self.add_row(tuple(values), torch.stack(list(values.values())).double())
+
+    def add_row(self, names: Names, value: Tensor) -> None:
+        """Add one update's scalars, (names,) in double precision, which no graph holds."""
         self.count += 1
-        names, value = tuple(values), torch.stack(list(values.values())).double()
         self.sums[names] = self.sums[names] + value if names in self.sums else value
         self.maxima[names] = torch.maximum(self.maxima[names], value) if names in self.maxima else value
 

@@ -29,6 +29,9 @@ class Batch(NamedTuple):
     task: Tensor  # (batch,) int64 task index
 
 
+IN_BATCH = ("observation", "action", "reward", "next_observation", "terminated")  # columns, in a batch's order
+
+
 class Transitions(NamedTuple):
     """One vector step: row i belongs to task i."""
 
@@ -80,31 +83,40 @@ class Replay:
         self.terminated[at] = transitions.terminated
         self.added += 1
 
-    def draw(self, batch: int) -> Batch:
-        """Draw `batch` transitions with replacement.
+    def draw(self, batch: int, room: Batch | None = None) -> Batch:
+        """Draw `batch` transitions with replacement, into `room` where it is given (`room`).
 
         uniform: each stored transition alike, so tasks are hit by chance (mtrl).
         stratified: batch / tasks of every task, rows sorted by task (metaworld-algorithms); batch must divide.
         """
-        step, task = self._rows(batch)
-        return Batch(
-            self._to_device(self.observation[step, task]),
-            self._to_device(self.action[step, task]),
-            self._to_device(self.reward[step, task]),
-            self._to_device(self.next_observation[step, task]),
-            self._to_device(self.terminated[step, task]),
-            self._to_device(task),
-        )
+        row, task = self._rows(batch)
+        if room is None:
+            columns = [self._taken(name, row) for name in IN_BATCH]
+            return Batch._make(map(self._to_device, [*columns, task]))
+        for name in IN_BATCH:
+            self._taken(name, row, getattr(room, name).numpy())
+        room.task.numpy()[:] = task
+        return room
+
+    def room(self, seeds: int, batch: int) -> Batch:
+        """Room for the draws of several seeds: (seeds, batch, ...) of every column of a batch."""
+        columns = [torch.as_tensor(getattr(self, name)[:0]) for name in IN_BATCH]
+        rows = [torch.empty((seeds, batch, *its.shape[2:]), dtype=its.dtype, device=self.device) for its in columns]
+        return Batch._make([*rows, torch.empty((seeds, batch), dtype=torch.int64, device=self.device)])
 
     def _rows(self, batch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The steps and the tasks of a draw, each (batch,)."""
+        """The rows and the tasks of a draw, each (batch,)."""
         if self.sampling == "stratified":
             step = self.generator.integers(len(self), size=(self.tasks, batch // self.tasks)).ravel()
             task = np.repeat(np.arange(self.tasks), batch // self.tasks)
-        else:
-            row = self.generator.integers(len(self) * self.tasks, size=batch)
-            step, task = np.divmod(row, self.tasks)
-        return step, task
+            return step * self.tasks + task, task
+        row = self.generator.integers(len(self) * self.tasks, size=batch)
+        return row, row % self.tasks
+
+    def _taken(self, name: str, row: NDArray[np.int64], room: NDArray[Any] | None = None) -> NDArray[Any]:
+        column = getattr(self, name)
+        # Every row is there; numpy writes straight into `room` only where it need not check that.
+        return column.reshape(-1, *column.shape[2:]).take(row, 0, room, "clip")  # type: ignore[no-any-return]
 
     def _zeros(self, shape: tuple[int, ...], kind: Any) -> Any:
         return np.zeros(shape, kind)

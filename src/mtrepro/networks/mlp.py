@@ -7,10 +7,10 @@ import itertools
 import torch
 from torch import nn
 
-from mtrepro.networks.stacked import Linear
+from mtrepro.networks.stacked import Layers, Linear
 
 
-def mlp(inputs: int, width: int, depth: int, outputs: int, activation: type[nn.Module] = nn.ReLU) -> nn.Sequential:
+def mlp(inputs: int, width: int, depth: int, outputs: int, activation: type[nn.Module] = nn.ReLU) -> Layers:
     """`depth` hidden layers of `width` units, each activated, and one that is not; depth 0 is one linear layer.
 
     Shapes: (..., inputs) -> (..., outputs).
@@ -19,7 +19,7 @@ def mlp(inputs: int, width: int, depth: int, outputs: int, activation: type[nn.M
     layers: list[nn.Module] = []
     for size, following in itertools.pairwise(sizes):
         layers += [Linear(size, following), activation()]
-    return nn.Sequential(*layers, Linear(sizes[-1], outputs))
+    return Layers(*layers, Linear(sizes[-1], outputs))
 
 
 def initialise(network: nn.Module, generator: torch.Generator) -> None:

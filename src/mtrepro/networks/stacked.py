@@ -22,22 +22,41 @@ class Linear(nn.Linear):
     """y = x W^T + b: (batch, inputs) -> (batch, outputs).
 
     Of stacked seeds: (seeds, batch, inputs) -> (seeds, batch, outputs), with W (seeds, outputs, inputs) and
-    b (seeds, outputs).
+    b (seeds, outputs). On the CPU that is for `Layers` to do.
     """
 
     def forward(self, input: Tensor) -> Tensor:
         if self.weight.dim() == 2:
             return functional.linear(input, self.weight, self.bias)
-        if self.weight.is_cuda:
-            return torch.baddbmm(self.bias.unsqueeze(1), input, self.weight.mT)
-        exact = _exact(*input.shape, self.weight.shape[1], torch.get_num_threads())
-        return _product(input, self.weight, self.bias, exact)
+        return torch.baddbmm(self.bias.unsqueeze(1), input, self.weight.mT)
+
+
+class Layers(nn.Sequential):
+    """Linear layers with an activation between each two: (..., batch, inputs) -> (..., batch, outputs)."""
+
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__(*layers)
+        self._linear: tuple[nn.Module, ...] = layers[::2]
+        self._rectified = all(isinstance(layer, nn.ReLU) for layer in layers[1::2])
+
+    def forward(self, input: Tensor) -> Tensor:
+        weight: Any = self._linear[0].weight
+        if weight.dim() == 2 or weight.is_cuda:
+            output: Tensor = super().forward(input)  # type: ignore[no-untyped-call]
+            return output
+        if not self._rectified:
+            raise NotImplementedError("seeds are stacked on the CPU where every activation is a ReLU")
+        weights: list[Any] = [layer.weight for layer in self._linear]
+        biases: list[Any] = [layer.bias for layer in self._linear]
+        exact = _all_exact(input.shape[:2], tuple(weight.shape[1:] for weight in weights), torch.get_num_threads())
+        return _through(input, exact, weights, biases)
 
 
 class Exact(NamedTuple):
     """Which batched products have the bits of single ones."""
 
     output: bool = True
+    turned: bool = False  # the output, where it is computed the other way round: W x^T
     inputs: bool = True  # the inputs' gradient
     weight: bool = True  # the weights'
 
@@ -55,33 +74,67 @@ def room(seeds: int, shapes: Sequence[torch.Size], like: Tensor) -> tuple[Tensor
     ]
 
 
-class _Product(torch.autograd.Function):
-    """The linear layers of all seeds: one batched product where that is exact, else each seed's by itself."""
+class _Through(torch.autograd.Function):
+    """The linear layers of all seeds with ReLU between them, as one node of autograd.
+
+    At sizes at which stacking pays, a node for each layer would cost as much as its product.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, exact: Exact) -> Tensor:
-        ctx.save_for_backward(x, weight)
+    def forward(ctx: Any, x: Tensor, exact: tuple[Exact, ...], *parameters: Tensor) -> Tensor:
+        weights = parameters[: len(exact)]
+        *inputs, output = _values(x, exact, weights, parameters[len(exact) :])
+        ctx.save_for_backward(*inputs, *weights)
         ctx.exact = exact
-        if exact.output:
-            return torch.baddbmm(bias.unsqueeze(1), x, weight.mT)
-        each = zip(x.unbind(), weight.unbind(), bias.unbind(), strict=True)
-        return torch.stack([functional.linear(*one) for one in each])
+        return output
 
     @staticmethod
     def backward(ctx: Any, back: Tensor) -> Any:
-        x, weight = ctx.saved_tensors
-        needs_x, needs_weight, needs_bias, _ = ctx.needs_input_grad
-        return (
-            _products(back, weight, ctx.exact.inputs) if needs_x else None,
-            _products(back.mT, x, ctx.exact.weight) if needs_weight else None,
-            back.sum(1) if needs_bias else None,
-            None,
-        )
+        exact, saved = ctx.exact, ctx.saved_tensors
+        count = len(exact)
+        needs_x, _, *needs = ctx.needs_input_grad
+        of_weights: list[Tensor | None] = [None] * count
+        of_biases: list[Tensor | None] = [None] * count
+        back = back.contiguous()  # sums take another order through memory that lies otherwise
+        for layer in reversed(range(count)):
+            x, weight, its = saved[layer], saved[count + layer], exact[layer]
+            if needs[layer]:
+                of_weights[layer] = _products(back.mT, x, its.weight)
+                of_biases[layer] = back.sum(1)
+            if layer:
+                back = _products(back, weight, its.inputs)
+                _stop_where_zero(back, x, 0, grad_input=back)
+        return _products(back, saved[count], exact[0].inputs) if needs_x else None, None, *of_weights, *of_biases
 
 
-def _product(x: Tensor, weight: Tensor, bias: Tensor, exact: Exact) -> Tensor:
-    product: Tensor = _Product.apply(x, weight, bias, exact)  # type: ignore[no-untyped-call]
-    return product
+_stop_where_zero = torch.ops.aten.threshold_backward.grad_input
+
+
+def _values(x: Tensor, exact: Sequence[Exact], weights: Sequence[Tensor], biases: Sequence[Tensor]) -> list[Tensor]:
+    """What goes into each layer, and what comes out of the last."""
+    values = [x]
+    for weight, bias, its in zip(weights, biases, exact, strict=True):
+        if len(values) > 1:
+            values[-1].relu_()
+        values.append(_output(values[-1], weight, bias, its))
+    return values
+
+
+def _through(x: Tensor, exact: tuple[Exact, ...], weights: Sequence[Tensor], biases: Sequence[Tensor]) -> Tensor:
+    if not torch.is_grad_enabled():
+        return _values(x, exact, weights, biases)[-1]
+    output: Tensor = _Through.apply(x, exact, *weights, *biases)  # type: ignore[no-untyped-call]
+    return output
+
+
+def _output(x: Tensor, weight: Tensor, bias: Tensor, exact: Exact) -> Tensor:
+    """x W^T + b: (seeds, batch, inputs) -> (seeds, batch, outputs), contiguous and its own."""
+    if exact.output:
+        return torch.baddbmm(bias.unsqueeze(1), x, weight.mT)
+    if exact.turned:
+        return torch.baddbmm(bias.unsqueeze(2), weight, x.mT).mT.contiguous()
+    each = zip(x.unbind(), weight.unbind(), bias.unbind(), strict=True)
+    return torch.stack([functional.linear(*one) for one in each])
 
 
 def _products(left: Tensor, right: Tensor, batched: bool) -> Tensor:
@@ -89,6 +142,12 @@ def _products(left: Tensor, right: Tensor, batched: bool) -> Tensor:
     if batched:
         return torch.bmm(left, right)
     return torch.stack([one.mm(other) for one, other in zip(left.unbind(), right.unbind(), strict=True)])
+
+
+@functools.cache
+def _all_exact(batch: tuple[int, ...], sizes: tuple[tuple[int, ...], ...], threads: int) -> tuple[Exact, ...]:
+    """Of the layers with weights (seeds, outputs, inputs) of these `sizes`, each without its seeds."""
+    return tuple(_exact(batch[0], batch[1], inputs, outputs, threads) for outputs, inputs in sizes)
 
 
 @functools.cache
@@ -102,17 +161,19 @@ def _exact(seeds: int, rows: int, inputs: int, outputs: int, threads: int) -> Ex
     _, (x, weight, bias, back) = room(seeds, shapes, torch.empty(0))
     for given in (x, weight, bias, back):
         given.copy_(torch.randn(given.shape, generator=generator))
-    together = _with_gradients(lambda *given: _product(given[0], given[1], given[2], Exact()), [x, weight, bias], back)
-    same = [True] * len(together)
-    for seed in range(seeds):
-        alone = _with_gradients(functional.linear, [x[seed], weight[seed], bias[seed]], back[seed])
-        same = [
-            so_far and torch.equal(one[seed], other) for so_far, one, other in zip(same, together, alone, strict=True)
-        ]
-    output, of_inputs, of_weight, of_bias = same
+    ways = [Exact(), Exact(output=False, turned=True)]
+    together, turned = (
+        _with_gradients(lambda x, weight, bias, way=way: _through(x, (way,), [weight], [bias]), [x, weight, bias], back)
+        for way in ways
+    )
+    alone = [_with_gradients(functional.linear, [x[k], weight[k], bias[k]], back[k]) for k in range(seeds)]
+    output, of_inputs, of_weight, of_bias, of_turned = (
+        all(torch.equal(all_of_them[seed], single[index]) for seed, single in enumerate(alone))
+        for all_of_them, index in zip([*together, turned[0]], [0, 1, 2, 3, 0], strict=True)
+    )
     if not of_bias:
         raise AssertionError(f"sums over {rows} rows of {outputs} depend on how many seeds are summed at once")
-    return Exact(output, of_inputs, of_weight)
+    return Exact(output, of_turned, of_inputs, of_weight)
 
 
 @torch.enable_grad()

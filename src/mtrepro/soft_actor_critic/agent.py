@@ -58,6 +58,7 @@ class SoftActorCritic(ABC, Generic[S]):
         initialise(self.critics, seeding.torch_stream(seed, "critics"))  # after the actor: what both hold is theirs
         if self.task_encoder is not None:
             initialise(self.task_encoder, seeding.torch_stream(seed, "task encoder"))
+        self.judges = self.critics  # whom the actor loss asks; of stacked seeds such as no gradient reaches
         self.targets = copy.deepcopy(self.critics)
         for network in self._networks().values():
             network.to(device)
@@ -132,10 +133,16 @@ class SoftActorCritic(ABC, Generic[S]):
         self.meters.add(**self._computed(self._draw()))
         self.owed -= 1
 
-    def _draw(self) -> Draw:
-        """Rows from the replay, then the noise of both policies: all that an update takes from random streams."""
+    def _draw(self, room: Draw | None = None) -> Draw:
+        """Rows from the replay, then the noise of both policies: all that an update takes from random streams.
+
+        Into `room` where it is given, else into tensors of its own.
+        """
         rows = self.settings.batch
-        return Draw(self.replay.draw(rows), self._noise(rows), self._noise(rows), self.replay.longest)
+        if room is None:
+            return Draw(self.replay.draw(rows), self._noise(rows), self._noise(rows), self.replay.longest)
+        batch = self.replay.draw(rows, room.batch)
+        return Draw(batch, self._noise(rows, room.next_noise), self._noise(rows, room.noise), self.replay.longest)
 
     def _update(self, draw: Draw) -> dict[str, Tensor]:
         """Critics, actor, temperatures, targets and last the task encoder, in this order (mtrl); returns the meters'.
@@ -193,7 +200,7 @@ class SoftActorCritic(ABC, Generic[S]):
         """What moves the actor, the meters' plain means, and each row's surplus -log pi - H (batch,)."""
         seen = self._see(draw.batch.observation, tasks, codes).stopped()  # the actor loss moves no encoder
         drawn = self._sample(self.precision.of(self.actor, seen), draw.noise)
-        least = self.precision.of(self.critics, seen, drawn.action).amin(-2)
+        least = self.precision.of(self.judges, seen, drawn.action).amin(-2)
         regrets = self._alpha(draw.batch.task) * drawn.log_probability - least  # eq. 7
         plain = {"actor_loss": regrets.mean(-1), "entropy": -drawn.log_probability.mean(-1)}
         return self.weigh(regrets, tasks).mean(-1), plain, (-drawn.log_probability - self.target_entropy).detach()
@@ -217,9 +224,9 @@ class SoftActorCritic(ABC, Generic[S]):
     def _see(self, observation: Tensor, tasks: BatchTasks, codes: Tensor | None) -> Seen:
         return Seen(observation.flatten(-len(self.problem.observation_shape)).float(), tasks, codes)
 
-    def _noise(self, rows: int) -> Tensor:
-        """Standard normal, from the method's own stream: (rows, actions)."""
-        return torch.randn(rows, self.problem.action_size, generator=self.noise, device=self.device)
+    def _noise(self, rows: int, room: Tensor | None = None) -> Tensor:
+        """Standard normal, from the method's own stream: (rows, actions), in `room` where it is given."""
+        return torch.randn(rows, self.problem.action_size, generator=self.noise, device=self.device, out=room)
 
     def _sample(self, output: Tensor, noise: Tensor) -> squashed_gaussian.Sample:
         return squashed_gaussian.sample(output, noise, *self.settings.log_std_range)

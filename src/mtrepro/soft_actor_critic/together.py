@@ -19,6 +19,7 @@ from mtrepro.engine.replay import Batch
 from mtrepro.networks.stacked import ALIGNMENT, room
 
 if TYPE_CHECKING:
+    from mtrepro.networks.actor_critic import Critics
     from mtrepro.soft_actor_critic.agent import Draw, SoftActorCritic
 
 
@@ -64,27 +65,37 @@ class Together:
         everything = zip(_parameters(self.stack), *map(_parameters, self.agents), strict=True)
         _share([each for each in everything if id(each[0]) not in moved])  # the targets, and what nothing moves
         self.stack.optimisers = {**stacked}
+        self.stack.judges = _without_gradients(self.stack.critics)
+        self._room, self._rooms = _rooms(self.agents)
 
     def learn(self) -> None:
         """One update of each, taken off what it owes."""
-        draws = [agent._draw() for agent in self.agents]
-        reported = self.stack._update(_stacked(draws))
-        columns = [each.detach().double().unbind() for each in reported.values()]
-        for agent, *values in zip(self.agents, *columns, strict=True):
-            agent.meters.add(**dict(zip(reported, values, strict=True)))
+        counted = [agent._draw(room).longest for agent, room in zip(self.agents, self._rooms, strict=True)]
+        longest = max((each for each in counted if each is not None), default=None)
+        reported = self.stack._update(self._room._replace(longest=longest))
+        names, rows = tuple(reported), torch.stack([each.detach() for each in reported.values()], -1).double()
+        for agent, row in zip(self.agents, rows.unbind(), strict=True):
+            agent.meters.add_row(names, row)
             agent.owed -= 1
 
 
-def _stacked(draws: Sequence[Draw]) -> Draw:
-    """(batch, ...) of every seed -> (seeds, batch, ...)."""
-    batch = Batch(*(torch.stack(columns) for columns in zip(*(draw.batch for draw in draws), strict=True)))
-    counted = [draw.longest for draw in draws if draw.longest is not None]
-    return type(draws[0])(
-        batch,
-        torch.stack([draw.next_noise for draw in draws]),
-        torch.stack([draw.noise for draw in draws]),
-        max(counted) if counted else None,
-    )
+def _rooms(agents: Sequence[SoftActorCritic[Any]]) -> tuple[Draw, list[Draw]]:
+    """Room for a draw of every agent, (seeds, batch, ...), and each agent's part of it."""
+    from mtrepro.soft_actor_critic.agent import Draw
+
+    first, rows = agents[0], agents[0].settings.batch
+    batch = first.replay.room(len(agents), rows)
+    next_noise, noise = torch.empty((2, len(agents), rows, first.problem.action_size), device=first.device)
+    parts = [Batch._make(columns) for columns in zip(*(column.unbind() for column in batch), strict=True)]
+    return Draw(batch, next_noise, noise), [Draw(*each) for each in zip(parts, next_noise, noise, strict=True)]
+
+
+def _without_gradients(network: Critics) -> Critics:
+    """The same network over the same memory; no gradient flows to its parameters, so none is computed."""
+    theirs = copy.deepcopy(network)
+    for mine, parameter in zip(theirs.parameters(), network.parameters(), strict=True):
+        mine.data = parameter.data
+    return theirs.requires_grad_(False)
 
 
 def _parameters(agent: SoftActorCritic[Any]) -> list[Tensor]:
@@ -135,7 +146,6 @@ class _StackedAdam(Adam):
         _, self.all.first = joined("first")
         _, self.all.second = joined("second")
         self.count, _ = joined("steps")
-        self.all.steps = [first.steps[0].clone() for _ in self.all.parameters]
         flat, views = room(len(those), [shapes[i] for i in order], first.parameters[0])
         self.gradients = [view for _, view in sorted(zip(order, views, strict=True), key=lambda pair: pair[0])]
         rest = [one for i, view in zip(order, views, strict=True) if shapes[i].numel() % ALIGNMENT for one in view]
@@ -149,7 +159,6 @@ class _StackedAdam(Adam):
                 its.descend([None if gradient is None else gradient[seed] for gradient in given])
             return
         torch._foreach_copy_(self.gradients, [gradient for gradient in given if gradient is not None])
-        for step in self.all.steps:
-            step.copy_(self.those[0].steps[0])  # they may have learnt alone meanwhile
-        self.all.descend(self.joined)
         self.count.add_(1)
+        steps = [self.those[0].steps[0]] * len(self.joined)  # read alone; all are equal
+        self._move(self.all.parameters, self.joined, self.all.first, self.all.second, steps)

@@ -1,0 +1,55 @@
+"""Layers of stacked seeds beside the same layers of each seed alone, bit for bit."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mtrepro.networks.mlp import mlp
+from mtrepro.networks.stacked import Layers, room
+
+SEEDS, ROWS, INPUTS = 3, 32, 7
+
+
+def stack_of(networks: list[Layers]) -> Layers:
+    """One network whose parameters are those of all."""
+    stack = mlp(INPUTS, 16, 2, 1)
+    rows = list(zip(*(network.parameters() for network in networks), strict=True))
+    _, views = room(SEEDS, [its[0].shape for its in rows], torch.empty(0))
+    for parameter, view, its in zip(stack.parameters(), views, rows, strict=True):
+        view.copy_(torch.stack([each.detach() for each in its]))
+        parameter.data = view
+    return stack
+
+
+def inputs() -> Tensor:
+    return torch.randn(SEEDS, ROWS, INPUTS, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("of_parameters", [True, False])
+def test_a_stack_has_outputs_and_gradients_of_each_alone(of_parameters: bool) -> None:
+    torch.manual_seed(0)
+    networks = [mlp(INPUTS, 16, 2, 1) for _ in range(SEEDS)]
+    stack = stack_of(networks).requires_grad_(of_parameters)
+    x = inputs().requires_grad_()
+    output = stack(x)
+    wanted = [x, *stack.parameters()] if of_parameters else [x]
+    found = torch.autograd.grad(output.square().sum(), wanted)
+    with torch.no_grad():
+        assert torch.equal(stack(x), output)
+    for seed, network in enumerate(networks):
+        own = x.detach()[seed].requires_grad_()
+        alone = network(own)
+        assert torch.equal(output[seed], alone)
+        expected = torch.autograd.grad(alone.square().sum(), [own, *network.parameters()])
+        for mine, its in zip(found, expected, strict=False):
+            assert torch.equal(mine[seed], its)
+
+
+def test_what_is_not_exact_for_stacked_seeds_is_refused() -> None:
+    stack = mlp(INPUTS, 16, 1, 1, nn.Tanh)
+    for parameter in stack.parameters():
+        parameter.data = parameter.data.expand(SEEDS, *parameter.shape)
+    with pytest.raises(NotImplementedError, match="every activation is a ReLU"):
+        stack(inputs())
