@@ -32,9 +32,11 @@ def rows(study: StudyRuns, arms: Sequence[ArmCurves], per_task: Sequence[Row]) -
     by_name = {arm.arm.expected.arm: arm for arm in arms}
     for row in per_task:
         difference = row["metric"].endswith(CHANGE) and (row["column"], row["statistic"]) == ("final", "mean")
-        last = by_name[row["arm"]].scores[row["metric"]][-1:] if difference else []
-        counts = [_below_zero(scores[:, groups[row["task"]]]) for scores in last]
-        yield row | {"against": None, "below_zero": counts[0] if counts else None}
+        arm = by_name[row["arm"]]
+        count = None
+        if difference and arm.steps:
+            count = _below_zero(arm.scores[row["metric"]][-1][:, groups[row["task"]]])
+        yield row | {"against": None, "below_zero": count}
     compared = [name for task in adapted(study.metrics) for name in (f"{ADAPTED}{task}", f"{task}{CHANGE}")]
     for index, one in enumerate(arms):
         for other in arms[index + 1 :]:
