@@ -45,6 +45,7 @@ class FakeStudy:
     arms: Sequence[FakeArm] = (FakeArm(),)
     tasks: Sequence[str] = ("door-close-v3", "drawer-close-v3", "window-close-v3")
     metrics: Sequence[str] = ("return", "success")
+    held_out: Sequence[str] = ()
     episodes: int = 4
     title: str = "Closing doors, drawers & windows"
     note: str = ""
@@ -84,6 +85,7 @@ class FakeStudy:
             "note": self.note,
             "benchmark": {"family": "metaworld", "name": "closing", "protocol": "v3", "reward_version": "v2"},
             "tasks": list(self.tasks),
+            "held_out": list(self.held_out),
             "evaluation": {"every": 500, "episodes": self.episodes},
             "published": list(self.published),
             **({"pooled": list(self.pooled)} if self.pooled else {}),

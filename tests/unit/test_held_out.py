@@ -71,6 +71,42 @@ def test_a_variant_turns_and_shortens_every_step() -> None:
     np.testing.assert_allclose(moved["aside"], [0.125, 0.25 * np.sqrt(3) / 2], atol=1e-12)
 
 
+def test_a_goal_of_a_variant_s_own_stays_and_only_rewards_tell_of_it() -> None:
+    places = {"near": [0.5, -0.25], "far": [-0.5, 0.75]}
+    hidden = {name: {"turn": 0.0, "speed": 0.2, "goal": goal} for name, goal in places.items()}
+    settings = variants(variants=hidden)
+    benchmark = load_benchmark("toy_variants", {key: settings[key] for key in settings if key != "family"}, 0)
+    seen = {}
+    for task, name in enumerate(benchmark.tasks):
+        environment = benchmark.make(task, "training")
+        for episode in range(2):
+            environment.reset(episode)
+            environment.load_state({**environment.state(), "position": np.zeros(2)})
+            step = environment.step(np.array([1.0, 0.0], np.float32))
+            assert step.reward == pytest.approx(1 - np.hypot(*(np.array(places[name]) - [0.2, 0.0])))
+            assert step.observation[:, :, 0].any() and not step.observation[:, :, 1:].any()
+        seen[name] = step.observation
+    np.testing.assert_array_equal(seen["near"], seen["far"])
+
+
+def test_a_toll_is_taken_from_every_reward_and_return() -> None:
+    moved = []
+    for toll in (0.0, 0.75):
+        settings = variants(variants=VARIANTS | {"ahead": {"turn": 0.0, "speed": 0.2, "toll": toll}})
+        benchmark = load_benchmark("toy_variants", {key: settings[key] for key in settings if key != "family"}, 0)
+        environment = benchmark.make(0, "training")
+        environment.reset(0)
+        moved.append(environment.step(np.array([1.0, 0.0], np.float32)))
+    free, paid = moved
+    assert free.reward - paid.reward == free.raw_reward - paid.raw_reward == pytest.approx(0.75)
+    np.testing.assert_array_equal(free.observation, paid.observation)
+
+
+def test_a_goal_outside_of_the_square_is_refused() -> None:
+    with pytest.raises(SpecificationError, match=r"variants\.ahead\.goal"):
+        variants(variants=VARIANTS | {"ahead": {"turn": 0.0, "speed": 0.2, "goal": [0.0, 1.5]}})
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [

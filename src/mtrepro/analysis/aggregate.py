@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from mtrepro.analysis import pooled, published, statistics, study_note
+from mtrepro.analysis import adaptation, pooled, published, statistics, study_note
 from mtrepro.analysis.curves import ArmCurves, arm_curves
 from mtrepro.analysis.evaluation import Array
 from mtrepro.analysis.files import significant, write_json, write_rows
@@ -86,7 +86,10 @@ def aggregate(study_folder: Path, output: Path) -> None:
     summary = [row for arm in arms for metric in study.metrics for row in _all_columns(study, arm, metric)]
     write_rows(output / "summary.csv", SUMMARY, summary)
     per_task = [row for arm in arms for metric in study.metrics for row in _per_task(study, arm, metric)]
-    write_rows(output / "per_task.csv", PER_TASK, per_task)
+    if study.manifest.held_out:
+        write_rows(output / "per_task.csv", [*PER_TASK, *adaptation.COLUMNS], adaptation.rows(study, arms, per_task))
+    else:
+        write_rows(output / "per_task.csv", PER_TASK, per_task)
     curves = [row for arm in arms for metric in study.metrics for row in _curves(study, arm, metric)]
     write_rows(output / "curves.csv", CURVES, curves)
     write_rows(output / "learning_curves.csv", ["step", *sorted(study.metrics), "arm"], _plots(study, curves))

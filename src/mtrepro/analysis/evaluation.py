@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from mtrepro.validation import nearest
 
 Array = NDArray[np.float64]
 COLUMNS = ["step", "task", "episode", "metric", "value"]
+ADAPTED, CHANGE = "adapted_", "_change"
 Episodes = dict[tuple[int, str, str], dict[int, float]]  # (step, metric, task) -> episode -> value
 
 
@@ -75,6 +76,21 @@ def read_evaluation(path: Path, tasks: Sequence[str]) -> Evaluation:
             path, f"evaluations have {min(counts)} to {max(counts)} episodes of a task; all must have the same"
         )
     return Evaluation(tuple(steps), scores, counts.pop() if counts else 0)
+
+
+def with_changes(evaluation: Evaluation) -> Evaluation:
+    """The evaluation and x_change = adapted_x - x of each metric that it has before and after adapting; most have none.
+
+    A difference within one run is a score like any other: its interval is not that of two scores that vary together.
+    """
+    scores = evaluation.scores
+    changes = {f"{name}{CHANGE}": scores[f"{ADAPTED}{name}"] - scores[name] for name in adapted(list(scores))}
+    return replace(evaluation, scores=scores | changes)
+
+
+def adapted(metrics: Sequence[str]) -> list[str]:
+    """The metrics that were measured before and after adapting, by their names before."""
+    return [name for name in metrics if f"{ADAPTED}{name}" in metrics]
 
 
 def _collect(path: Path, tasks: Sequence[str]) -> Episodes:

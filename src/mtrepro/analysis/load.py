@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, StringConstraints
 
-from mtrepro.analysis.evaluation import Evaluation, read_evaluation
+from mtrepro.analysis.evaluation import Evaluation, read_evaluation, with_changes
 from mtrepro.errors import MtreproError
 from mtrepro.paths import NAME, shown
 from mtrepro.validation import validate
@@ -212,7 +212,7 @@ def _read_run(folder: Path, manifest: Manifest, arm: ExpectedArm, expected: Expe
         return Run(expected.seed, expected.run, "missing")
     record = validate(RunRecord, _read_json(record_file), shown(record_file))
     _check_record(record_file, record, arm, expected)
-    evaluation = read_evaluation(evaluation_file, manifest.tasks)
+    evaluation = with_changes(read_evaluation(evaluation_file, manifest.tasks))
     if evaluation.episodes not in (0, manifest.evaluation.episodes):
         wanted = manifest.evaluation.episodes
         raise _error(evaluation_file, f"has {evaluation.episodes} episodes a task, the manifest expects {wanted}")

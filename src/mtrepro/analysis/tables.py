@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mtrepro.analysis import pooled
+from mtrepro.analysis.adaptation_table import adaptation_tables
+from mtrepro.analysis.evaluation import CHANGE
 from mtrepro.analysis.files import read_rows
 from mtrepro.analysis.published_table import write_published
 from mtrepro.analysis.rendering import HOLE, Table, latex, markdown, plain, show
@@ -33,6 +35,8 @@ class Column:
 def write_tables(tables: Path, output: Path) -> None:
     """Write result_table, per_task_table and published_table, each as .md and .tex, to `output`.
 
+    Where tasks are held out per_task_table begins with them, before and after adapting.
+
     Args:
         tables: the folder that `mtrepro aggregate` wrote.
 
@@ -43,6 +47,7 @@ def write_tables(tables: Path, output: Path) -> None:
     note = read_note(tables)
     result = [_result_table(tables, note, brief=False)]
     per_task = [_per_task_table(tables, note, metric) for metric in note.metrics]
+    per_task = [*adaptation_tables(tables, note), *per_task]
     for name, group in (("result_table", result), ("per_task_table", per_task)):
         write_atomically(output / f"{name}.md", "\n".join(markdown(table) for table in group))
         write_atomically(output / f"{name}.tex", "\n".join(latex(table) for table in group))
@@ -60,8 +65,11 @@ def result_table(study_folder: Path) -> str:
 
 
 def columns_of(metrics: Sequence[str]) -> list[Column]:
-    """The columns of the result table: all of the leading metric, and the final mean of the others."""
-    leading, *others = metrics
+    """The columns of the result table: all of the leading metric, and the final mean of the others.
+
+    Changes by adapting are left to the tables of held-out tasks: here they are the difference of two columns.
+    """
+    leading, *others = (metric for metric in metrics if not metric.endswith(CHANGE))
     name = leading.capitalize()
     return [
         Column(f"{name}, mean", leading, "final", "mean"),
@@ -118,7 +126,9 @@ def _per_task_table(tables: Path, note: StudyNote, metric: str) -> Table:
     keys = ("arm", "task", "metric", "column", "statistic")
     rows = read_rows(tables / "per_task.csv", [*keys, "value", "low", "high"])
     cells = {
-        tuple(row[key] for key in keys): show(row["metric"], row["value"], row["low"], row["high"]) for row in rows
+        tuple(row[key] for key in keys): show(row["metric"], row["value"], row["low"], row["high"])
+        for row in rows
+        if not row.get("against")  # of two arms: see adaptation_table.py
     }
     body = [
         [task, *(cells.get((arm.arm, task, metric, "final", "mean"), HOLE) for arm in note.arms)]
