@@ -1,6 +1,6 @@
 """A film: one episode of every task of a run, and what its world model predicted of it. One file, read without torch.
 
-film.npz    schema_version, weights, every, seen, and of each task its name and what it earned: tasks, earned
+film.npz    schema_version, weights, diverged, every, seen, and of each task its name and what it earned: tasks, earned
             of task i: frames_i, truth_i, model_i
 """
 
@@ -40,6 +40,7 @@ class Film(NamedTuple):
     every: int  # the episode's frames from one of `TaskFilm.frames` to the next
     seen: int  # frames of a window that the model saw
     weights: str  # SHA-256 of the weights that played
+    diverged: bool  # the run broke off: these are the weights of that moment, and no evaluation was of them
 
 
 def write_film(path: Path, film: Film) -> None:
@@ -51,6 +52,7 @@ def write_film(path: Path, film: Film) -> None:
     arrays: dict[str, Any] = {
         "schema_version": np.array(SCHEMA_VERSION),
         "weights": np.array(film.weights),
+        "diverged": np.array(film.diverged),
         "every": np.array(film.every),
         "seen": np.array(film.seen),
         "tasks": np.array([its.task for its in film.tasks]),
@@ -61,6 +63,15 @@ def write_film(path: Path, film: Film) -> None:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, **arrays)
     write_atomically(path, buffer.getvalue())
+
+
+def played_weights(path: Path) -> str | None:
+    """SHA-256 of the weights that a film was played with; None where the film cannot be read. Reads no picture."""
+    try:
+        with np.load(path, allow_pickle=False) as found:
+            return str(found["weights"])
+    except Exception:  # as below
+        return None
 
 
 def read_film(path: Path) -> Film:
@@ -77,7 +88,7 @@ def read_film(path: Path) -> Film:
                 TaskFilm(str(task), found[f"frames_{i}"], found[f"truth_{i}"], found[f"model_{i}"], float(earned))
                 for i, (task, earned) in enumerate(zip(found["tasks"], found["earned"], strict=True))
             ]
-            return Film(tasks, int(found["every"]), int(found["seen"]), str(found["weights"]))
+            return Film(tasks, int(found["every"]), int(found["seen"]), str(found["weights"]), bool(found["diverged"]))
     except Exception as error:  # a missing or torn file: numpy, zipfile and zlib each have their own errors
         raise MtreproError(
             f"{shown(path)}: no film that can be read ({type(error).__name__}: {error})\n"

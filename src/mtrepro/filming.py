@@ -61,8 +61,8 @@ def film(folder: Path, output: Path) -> None:
     if weights_digest(folder) is None:
         raise MtreproError(
             f"{shown(folder / WEIGHTS)}: the run left no weights, from which its film is played\n"
-            "  nothing is trained for a film alone: to train the run again, ask Snakemake for this file; or\n"
-            f"  remove its run.json, then: mtrepro train {shown(folder / 'specification.yaml')} --keep pictures"
+            "  nothing is trained for a film alone: to train the run again, remove its run.json and give the command\n"
+            f"  of its study again; or: mtrepro train {shown(folder / 'specification.yaml')} --keep pictures"
         )
     left = read_weights(folder, specification.digest())
     trainer = _trainer(specification, folder.parent)
@@ -77,7 +77,7 @@ def film(folder: Path, output: Path) -> None:
         model = method.minds[index if len(method.minds) > 1 else 0].model
         truth, predicted = predict(model, its, index)
         filmed.append(TaskFilm(tasks[index], its.pictures[::every], truth, predicted, its.earned))
-    write_film(output, Film(filmed, every, SEEN, left.digest))
+    write_film(output, Film(filmed, every, SEEN, left.digest, left.diverged is not None))
 
 
 def play(benchmark: Benchmark, method: Method) -> list[Played]:

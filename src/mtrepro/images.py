@@ -42,7 +42,8 @@ NO_IMAGE = """\
   build it with `make containers` (docs/containers.md), or run without: snakemake --profile workflow/profiles/local"""
 NOT_HELD = """\
 {study}: benchmark family {family} needs {package}, which the image `train` does not hold (containers/train.lock)
-  run it outside of images, `snakemake --profile workflow/profiles/local`; see docs/benchmarks/{family}.md"""
+  run it outside of images: snakemake --profile workflow/profiles/local all --configfile {study}
+  see docs/benchmarks/{family}.md"""
 OTHER_LOCK = """\
 {file}: was built from another containers/{name}.lock than today's
   build it again with `make containers`: what runs must be what was locked"""

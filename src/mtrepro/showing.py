@@ -10,8 +10,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mtrepro.film import FILM
-from mtrepro.lineage import has_pictures
+from mtrepro.film import FILM, played_weights
+from mtrepro.lineage import has_pictures, read_record
 from mtrepro.paths import root
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from mtrepro.workflow import Study
 
 KINDS = ["episode", "open_loop"]
+IN_REPORT = 40_000_000  # bytes of all pictures of a study: its report holds every one
+OF_PICTURE = 800_000  # of one, where that leaves more
 
 
 class Pictures:
@@ -34,6 +36,11 @@ class Pictures:
         return list(self._shown.values())
 
     @property
+    def largest(self) -> int:
+        """Bytes of one picture at most."""
+        return min(OF_PICTURE, IN_REPORT // max(1, len(KINDS) * len(self._shown)))
+
+    @property
     def arms(self) -> str:
         """A regular expression of their arms and sources."""
         return "|".join(dict.fromkeys(re.escape(arm) for arm, _ in self._shown))
@@ -45,8 +52,8 @@ class Pictures:
 
     @property
     def filmed(self) -> list[str]:
-        """What the pictures begin with whose film is there now, finished study or not."""
-        return [f"{arm}-s{seed}" for arm, seed in self._shown if self._file(arm, seed).is_file()]
+        """What the pictures begin with whose film is there now, of the weights that the run's record names."""
+        return [f"{arm}-s{seed}" for arm, seed in self._shown if self._is_current(self._file(arm, seed))]
 
     def film(self, arm: str, seed: str) -> str:
         """The film of a run."""
@@ -54,8 +61,16 @@ class Pictures:
 
     def stamp(self, arm: str, seed: str) -> str:
         """Changes when the film that is there does; a digest would read all of it, in every job."""
-        found = self._file(arm, int(seed)).stat()
+        try:
+            found = self._file(arm, int(seed)).stat()
+        except OSError:  # being made again; its rule says what is missing
+            return "none"
         return f"{found.st_size} {found.st_mtime_ns}"
+
+    @staticmethod
+    def _is_current(path: Path) -> bool:
+        """Whether there is a film, and of what its run left last: another is of before the run was repeated."""
+        return path.is_file() and played_weights(path) == read_record(path.parent).get("weights", "")
 
     def _file(self, arm: str, seed: int) -> Path:
         return root() / self.film(arm, str(seed))

@@ -14,7 +14,18 @@ from PIL import Image
 
 from mtrepro import filming, options, process, releasing
 from mtrepro.analysis import pictures
-from mtrepro.analysis.pictures import FRAME, LINE, PREDICTS, SEES, episode, gif, open_loop, write_pictures
+from mtrepro.analysis.pictures import (
+    DIVERGED,
+    FRAME,
+    FRAME_WIDTH,
+    LINE,
+    PREDICTS,
+    SEES,
+    episode,
+    gif,
+    open_loop,
+    write_pictures,
+)
 from mtrepro.engine.signals import StopRequest
 from mtrepro.errors import MtreproError, SpecificationError, StateError
 from mtrepro.film import Film, TaskFilm, read_film, write_film
@@ -142,6 +153,10 @@ def test_windows_lie_beside_each_other_and_are_led_by_their_actions(monkeypatch:
     assert task.tolist() == [1, 1, 1] and seen == 5
 
 
+def record_of(folder: Path) -> dict[str, Any]:
+    return dict(json.loads((folder / "run.json").read_text()))
+
+
 # GIFs
 
 
@@ -154,7 +169,7 @@ def film(tasks: int = 2, frames: int = 30, windows: int = 3, side: int = 64) -> 
     def filmed(index: int) -> TaskFilm:
         return TaskFilm(f"task-{index}", picture(frames - index), picture(windows, 12), picture(windows, 12), 1.0)
 
-    return Film([filmed(index) for index in range(tasks)], 1, 5, "w")
+    return Film([filmed(index) for index in range(tasks)], 1, 5, "w", False)
 
 
 def read_gif(content: bytes) -> list[Any]:
@@ -199,17 +214,30 @@ def test_a_task_that_ended_early_stands_still_beside_the_others() -> None:
     assert open_loop(film(tasks=5)).shape[2] <= pictures.WIDEST
 
 
-def test_large_gifs_are_half_as_wide_then_leave_out_frames_and_play_as_fast(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_gifs_are_half_as_wide_then_leave_out_frames_and_play_as_fast() -> None:
     frames = episode(film(tasks=1, frames=12))
     whole = gif(frames, 0.1)
-    monkeypatch.setattr(pictures, "LARGEST", len(whole) - 1)
-    half = gif(frames, 0.1)
-    monkeypatch.setattr(pictures, "LARGEST", len(half) - 1)
-    cut = gif(frames, 0.1)
+    half = gif(frames, 0.1, len(whole) - 1)
+    cut = gif(frames, 0.1, len(half) - 1)
     assert len(cut) < len(half) < len(whole)
     images: list[Any] = [Image.open(io.BytesIO(content)) for content in (whole, half, cut)]
     assert [(image.size, image.n_frames) for image in images] == [((128, 128), 12), ((64, 64), 12), ((64, 64), 6)]
     assert [image.info["duration"] * image.n_frames for image in images] == [1200] * 3
+
+
+def test_pictures_of_a_run_that_diverged_have_a_red_frame(tmp_path: Path) -> None:
+    its = film(tasks=1, frames=3, windows=1, side=16)
+    for name, diverged in (("well", False), ("broken", True)):
+        write_film(tmp_path / name / "film.npz", its._replace(diverged=diverged))
+        write_pictures([tmp_path / name / "film.npz"], tmp_path / "pictures")
+    assert read_film(tmp_path / "broken" / "film.npz").diverged
+    for kind in ("episode", "open_loop"):
+        well, broken = (
+            read_gif((tmp_path / "pictures" / f"{name}-{kind}.gif").read_bytes())[0] for name in ("well", "broken")
+        )
+        assert broken.shape[0] == well.shape[0] + 2 * FRAME_WIDTH
+        corner = broken[:FRAME_WIDTH].reshape(-1, 3).astype(int)
+        assert np.abs(corner - DIVERGED).max() < 40, "the palette has its colour"
 
 
 def test_a_missing_or_torn_film_is_named(tmp_path: Path) -> None:
@@ -260,6 +288,12 @@ def test_pictures_are_asked_of_runs_that_left_weights_or_are_to_be_trained(tmp_p
     (tmp_path / first / "weights.pt").unlink()
     assert "first-s0" in rules.pictures.names, "others learn from it"
     assert rules.pictures.filmed == []
+    path = tmp_path / first / "film.npz"
+    write_film(path, film(tasks=1, frames=2, windows=1, side=16)._replace(weights=record_of(path.parent)["weights"]))
+    assert rules.pictures.filmed == ["first-s0"]
+    write_film(path, film(tasks=1, frames=2, windows=1, side=16))
+    assert rules.pictures.filmed == [], "a film of what the run was before it was trained again"
+    assert rules.pictures.stamp("first", "0") != rules.pictures.stamp("modular", "0") == "none"
 
 
 def test_seeds_of_one_job_leave_their_weights_too_but_those_that_are_done_without(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The transfer papers' columns: all evaluations in one pool, worked by hand; nothing is padded, and it is said."""
+"""The transfer papers' columns: all evaluations in one pool, worked by hand."""
 
 from __future__ import annotations
 
@@ -76,18 +76,16 @@ def test_the_table_shows_mean_with_its_interval_beside_the_papers_deviation(tmp_
     assert pooled.EXPLAINED in text
 
 
-def test_a_run_that_stopped_is_not_padded_and_the_table_counts_the_runs(tmp_path: Path) -> None:
-    """Seed 1 diverges after step 500: six points of 100, none in the last tenth."""
-    arm = FakeArm(seeds=(0, 1), steps=STEPS, score=by_seed(RAMP), diverged={1: 500})
-    found = rows(tmp_path, arm)
-    overall, tenth = (found["mt-sac", column, "mean"] for column in BOTH)
-    assert float(overall["value"]) == pytest.approx((21 * 100 + 6 * 100) / 27)
-    deviation = found["mt-sac", "overall", "pooled_std"]
-    assert float(deviation["value"]) == pytest.approx(math.sqrt(77000 / 27), rel=1e-5)
-    assert (tenth["value"], tenth["seeds_present"], tenth["low"], tenth["diverged"]) == ("195", "1", "", "1")
-    assert found["mt-sac", "final", "mean"]["value"] == "150"  # the columns of every study carry it on
-    line = next(line for line in table(tmp_path).splitlines() if line.startswith("| MT-SAC"))
-    assert "| 2/2, 1 diverged |" in line and line.endswith("| 195 (1 run) | 5.00 (1 run) |")
+def test_a_run_that_diverged_counts_to_the_end_of_its_budget(tmp_path: Path) -> None:
+    """Seed 1 diverges after step 500 with 100, which stands for the rest: the pool is that of the case above."""
+    alive = rows(tmp_path / "alive", FakeArm(seeds=(0, 1), steps=STEPS, score=by_seed(RAMP)))
+    found = rows(tmp_path / "diverged", FakeArm(seeds=(0, 1), steps=STEPS, score=by_seed(RAMP), diverged={1: 500}))
+    for column in BOTH:
+        for statistic in ("mean", "pooled_std"):
+            key = ("mt-sac", column, statistic)
+            assert found[key] == alive[key] | {"diverged": "1"}
+    line = next(line for line in table(tmp_path / "diverged").splitlines() if line.startswith("| MT-SAC"))
+    assert "| 2/2, 1 diverged |" in line
 
 
 def test_missing_runs_are_no_part_of_the_pool_and_an_arm_without_runs_is_a_hole(tmp_path: Path) -> None:
@@ -97,8 +95,10 @@ def test_missing_runs_are_no_part_of_the_pool_and_an_arm_without_runs_is_a_hole(
     found = rows(tmp_path, some, none, early)
     mean = found["mt-sac", "overall", "mean"]
     assert (mean["value"], mean["seeds_present"], mean["seeds_expected"]) == ("100", "2", "3")
-    assert found["none", "overall", "mean"]["value"] == found["early", "final_tenth", "pooled_std"]["value"] == ""
-    assert float(found["early", "overall", "mean"]["value"]) == 15.0  # 0, 10, 20, 30
+    assert found["none", "overall", "mean"]["value"] == ""
+    # 0, 10, 20, 30 at steps 0 to 300, and 30 where all of an arm's runs have diverged and the budget ends
+    assert float(found["early", "overall", "mean"]["value"]) == 18.0
+    assert float(found["early", "final_tenth", "mean"]["value"]) == 30.0
 
 
 def test_tasks_are_pooled_too_and_a_reference_is_its_one_evaluation(tmp_path: Path) -> None:

@@ -55,9 +55,11 @@ if STUDY.pictures.runs:
         params:
             film=film_of_picture,
             pictures=subpath(output[0], parent=True),
+            largest=STUDY.pictures.largest,
             source=module_digest("mtrepro.analysis.pictures"),
         shell:
-            "mtrepro pictures {params.film} --output {params.pictures} --name {wildcards.arm}-s{wildcards.seed} 2> {log}"
+            "mtrepro pictures {params.film} --output {params.pictures} --name {wildcards.arm}-s{wildcards.seed}"
+            " --largest {params.largest} 2> {log}"
 
     # Of the films that are there, without planning any: a film is a param here, not an input.
     use rule draw_pictures as draw_pictures_present with:
@@ -82,4 +84,5 @@ if STUDY.pictures.runs:
             film=film_of_picture,
             stamp=film_stamp,
             pictures=subpath(output[0], parent=True),
+            largest=STUDY.pictures.largest,
             source=module_digest("mtrepro.analysis.pictures"),

@@ -6,6 +6,7 @@
 
 Several lines of tasks where there are many. What is shorter than the others stands still at its end. Where a file would
 be larger than a report and git should hold, it is drawn at half the size; if that is not enough, frames are left out.
+Pictures of a run that diverged have a red frame.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from mtrepro.engine.files import write_atomically
 from mtrepro.errors import MtreproError
 from mtrepro.film import Film, Pictures, TaskFilm, read_film
 
-LARGEST = 800_000  # bytes of a GIF
+LARGEST = 800_000  # bytes of a GIF, where nobody says otherwise
 WIDEST = 1_024  # pixels; where a line of tasks would be wider, there is another
 LEAST = 128  # pixels of a picture's side: twice what most benchmarks show, and small ones are not lost
 SECONDS, SLOWEST = 8.0, 0.2  # that an episode takes, and each of its frames at most
@@ -29,15 +30,17 @@ FRAME = 0.1  # seconds of each frame of a prediction
 GAP, APART = 4, 12  # pixels between pictures of a task, and between tasks
 LINE = 4  # pixels of the line that says what the model sees
 BETWEEN, SEES, PREDICTS = (255, 255, 255), (0, 114, 178), (213, 94, 0)
+DIVERGED, FRAME_WIDTH = (220, 0, 0), 8
 
 
-def write_pictures(films: Sequence[Path], output: Path, name: str | None = None) -> None:
+def write_pictures(films: Sequence[Path], output: Path, name: str | None = None, largest: int = LARGEST) -> None:
     """Write NAME-episode.gif and NAME-open_loop.gif of each film to the folder `output`.
 
     Equal films give equal bytes.
 
     Args:
         name: of a single film; else each has the name of its folder, which is its run's.
+        largest: bytes of a GIF.
 
     Raises:
         MtreproError: a film is missing or damaged, or one name is given for several.
@@ -47,9 +50,11 @@ def write_pictures(films: Sequence[Path], output: Path, name: str | None = None)
         raise MtreproError(f"--name {name}: names one film, and there are {len(films)}; leave it out")
     for path in films:
         film, head = read_film(path), name or path.resolve().parent.name
-        frames = episode(film)
-        write_atomically(output / f"{head}-episode.gif", gif(frames, min(SLOWEST, SECONDS / len(frames))))
-        write_atomically(output / f"{head}-open_loop.gif", gif(open_loop(film), FRAME))
+        frames, predicted = episode(film), open_loop(film)
+        if film.diverged:
+            frames, predicted = _framed(frames), _framed(predicted)
+        write_atomically(output / f"{head}-episode.gif", gif(frames, min(SLOWEST, SECONDS / len(frames)), largest))
+        write_atomically(output / f"{head}-open_loop.gif", gif(predicted, FRAME, largest))
 
 
 def episode(film: Film) -> Pictures:
@@ -62,16 +67,25 @@ def open_loop(film: Film) -> Pictures:
     return _lines([_rows(its, film.seen) for its in film.tasks])
 
 
-def gif(frames: Pictures, seconds: float) -> bytes:
+def _framed(frames: Pictures) -> Pictures:
+    around = np.array(DIVERGED, np.uint8)
+    width = FRAME_WIDTH
+    framed = np.broadcast_to(around, (len(frames), *(side + 2 * width for side in frames.shape[1:3]), 3)).copy()
+    framed[:, width:-width, width:-width] = frames
+    return framed
+
+
+def gif(frames: Pictures, seconds: float, largest: int = LARGEST) -> bytes:
     """A GIF that goes on for ever, of the frames as they are, or half as large, or of every so many of these.
 
     Args:
         frames: (frames, height, width, 3).
         seconds: from one to the next; a GIF counts hundredths.
+        largest: bytes that it should not exceed; one small frame it always has.
     """
     content = _encoded(frames, seconds)
     for every in range(1, len(frames) + 1):
-        if len(content) <= LARGEST:
+        if len(content) <= largest:
             break
         content = _encoded(np.ascontiguousarray(frames[::every, ::2, ::2]), seconds * every)
     return content

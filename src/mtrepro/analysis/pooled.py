@@ -8,7 +8,7 @@ how certain the mean is. So the interval over seeds stands beside it. docs/stati
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,15 +16,15 @@ import numpy as np
 from mtrepro.analysis import statistics
 from mtrepro.analysis.curves import ArmCurves
 from mtrepro.analysis.evaluation import Array
-from mtrepro.analysis.study_note import ArmNote, arm_note
+from mtrepro.analysis.study_note import arm_note
 
 HEADINGS = {"overall": "Overall", "final_tenth": "Final tenth"}  # by column, as tables call them
 MEAN, DEVIATION = "mean", "pooled_std"
 EXPLAINED = (
     "Overall and final tenth: all evaluations of all runs in one pool, over the whole run and over the last tenth of "
     "its steps (the transfer papers' overall and final); std is the population standard deviation of that pool, as "
-    "those papers print it, and no error of the mean. No run is padded: one that diverged gives what it had measured, "
-    "and (n runs) says how many gave anything where that is not all."
+    "those papers print it, and no error of the mean. The last evaluation of a run that diverged stands for the rest "
+    "of its budget, here as in the other columns."
 )
 
 Row = dict[str, Any]
@@ -34,7 +34,7 @@ def moments(points: list[Array]) -> tuple[float, float]:
     """Mean and population standard deviation of all points of all runs together.
 
     Args:
-        points: for each run (evaluations, tasks), in any unit; runs may differ in length, and none is padded.
+        points: for each run (evaluations, tasks), in any unit.
 
     Returns:
         Both in the unit of `points`.
@@ -85,25 +85,11 @@ def pooled_rows(arm: ArmCurves, metric: str, columns: Sequence[str], moved: int)
         yield place | {"statistic": DEVIATION, "value": deviation}
 
 
-def fewer(row: Mapping[str, str], arm: ArmNote) -> str:
-    """' (2 runs)' for a row of summary.csv that pools fewer runs than the arm has scores of; else nothing."""
-    runs = int(row["seeds_present"] or 0)
-    if row["column"] not in HEADINGS or not 0 < runs < arm.seeds_present:
-        return ""
-    return f" ({runs} run{'' if runs == 1 else 's'})"
-
-
 def _points(arm: ArmCurves, metric: str, column: str) -> list[Array]:
-    """What each run measured within the column, (evaluations, tasks); runs that measured nothing there are left out."""
-    found = []
-    for run in arm.arm.scored:
-        assert run.evaluation is not None  # a scored run has one
-        steps = np.array(run.evaluation.steps)
-        last = arm.arm.expected.budget
-        within = (10 * steps > 9 * last) | (steps == last) if column == "final_tenth" else np.full(len(steps), True)
-        if within.any():
-            found.append(run.evaluation.scores[metric][within])
-    return found
+    """The scores of each run within the column, (evaluations, tasks)."""
+    steps, last = np.array(arm.steps), arm.arm.expected.budget
+    within = (10 * steps > 9 * last) | (steps == last) if column == "final_tenth" else np.full(len(steps), True)
+    return list(arm.scores[metric][within].swapaxes(0, 1)) if within.any() else []
 
 
 def _intervals(points: list[Array], names: tuple[str, ...]) -> dict[str, float]:

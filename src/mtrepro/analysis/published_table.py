@@ -77,11 +77,10 @@ def _table(rows: Sequence[Mapping[str, str]], note: StudyNote) -> Table:
 
 def _explained(rows: Sequence[Mapping[str, str]]) -> str:
     """What the columns are, in the units of these rows."""
-    units = {_metric(row): row["margin"] for row in rows}
+    units = list(dict.fromkeys(_metric(row) for row in rows))
+    known = dict.fromkeys((_metric(row), row["margin"]) for row in rows if row["margin"])
     words = {"success": "Success, as a share.", "return": "Return of an episode."}
-    margins = [
-        f"±{fixed(number(margin), 2 if unit == 'success' else 0)} {unit}" for unit, margin in units.items() if margin
-    ]
+    margins = [f"±{fixed(number(margin), 2 if unit == 'success' else 0)} {unit}" for unit, margin in known]
     return EXPLAINED.format(
         measured=" ".join(words[unit] for unit in sorted(units, reverse=True)),
         margins=", ".join(margins) or "not known",

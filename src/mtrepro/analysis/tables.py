@@ -94,12 +94,10 @@ def _pooled_columns(note: StudyNote) -> list[Column]:
 
 
 def _result_table(tables: Path, note: StudyNote, brief: bool) -> Table:
-    keys, arms = ("arm", "metric", "column", "statistic"), {arm.arm: arm for arm in note.arms}
-    rows = read_rows(tables / "summary.csv", [*keys, "value", "low", "high", "seeds_present"])
+    keys = ("arm", "metric", "column", "statistic")
+    rows = read_rows(tables / "summary.csv", [*keys, "value", "low", "high"])
     cells = {
-        tuple(row[key] for key in keys): show(row["metric"], row["value"], row["low"], row["high"])
-        + pooled.fewer(row, arms[row["arm"]])
-        for row in rows
+        tuple(row[key] for key in keys): show(row["metric"], row["value"], row["low"], row["high"]) for row in rows
     }
     columns = [*columns_of(note.metrics), *_pooled_columns(note)]
     body = []
