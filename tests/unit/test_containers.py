@@ -74,7 +74,9 @@ def test_a_study_that_no_image_can_step_is_refused_when_it_is_planned() -> None:
     assert str(caught.value) == (
         "config/studies/dreamer-dmc-walker-walk.yaml: benchmark family dmc needs dm-control, which the image `train` "
         "does not hold (containers/train.lock)\n"
-        "  run it outside of images, `snakemake --profile workflow/profiles/local`; see docs/benchmarks/dmc.md"
+        "  run it outside of images: snakemake --profile workflow/profiles/local all --configfile "
+        "config/studies/dreamer-dmc-walker-walk.yaml\n"
+        "  see docs/benchmarks/dmc.md"
     )
     images.need_packages(set(), study.path, study.packages)
 
