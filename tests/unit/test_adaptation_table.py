@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -64,6 +66,54 @@ def test_arms_are_compared_seed_by_seed_where_both_have_one(folder: Path) -> Non
     assert number(after["value"]) == -3.0  # they were equal before
     fewer = one_row(folder, "fell-3", "fell-0.5", "new")
     assert fewer["seeds_present"] == "2" and number(fewer["value"]) == -2.0  # -2.5 and -1.5; the third seed has no pair
+    assert fewer["seeds_expected"] == "2"
+
+
+def tables_of(folder: Path, *arms: FakeArm) -> Path:
+    study = FakeStudy(folder, arms, TASKS, METRICS, held_out=TASKS[1:]).write()
+    aggregate(study, study / "tables")
+    tables.write_tables(study / "tables", study / "tables")
+    return study / "tables"
+
+
+def test_missing_pairs_and_holes_are_counted(tmp_path: Path) -> None:
+    some = replace(losses(3.0, 2.0, 4.0), missing=(2,))
+    other = replace(losses(1.0, 1.0, 1.0), missing=(0,))
+    none = replace(losses(0.5, 0.5, 0.5), missing=(0, 1, 2))
+    folder = tables_of(tmp_path, some, other, none)
+    row = one_row(folder, "fell-3", "fell-1", "new")
+    assert (row["seeds_present"], row["seeds_expected"], number(row["value"])) == ("1", "3", -1.0)
+    hole = one_row(folder, "fell-3", "fell-0.5", "new")
+    assert (hole["value"], hole["seeds_present"], hole["seeds_expected"], hole["below_zero"]) == ("", "0", "3", "")
+    text = (folder / "per_task_table.md").read_text()
+    assert "1/1 seeds, of 3 |" in text and "fell-3, 2/3 seeds less fell-1, 2/3 seeds" in text
+
+
+def test_equal_shares_are_no_difference_and_a_lower_return_is_worse(tmp_path: Path) -> None:
+    def score(seed: int, step: int, task: int, episode: int, metric: str) -> float:
+        shares = {"adapted_success": (0.0, 0.6, 0.2), "success": (0.0, 0.4, 0.4)}
+        return shares.get(metric, (1.0, 1.0, 1.0))[task]
+
+    arm = FakeArm("a", "a", seeds=(0, 1), steps=(0, 500), score=score)
+    folder = tables_of(tmp_path, arm)
+    assert one_row(folder, "a", "", HELD_OUT, "success_change")["below_zero"] == "0"
+    text = (folder / "per_task_table.md").read_text()
+    assert "below zero return fell, which is worse" in text and "below zero model loss fell, which is better" in text
+
+
+@pytest.mark.parametrize("broken", [math.nan, math.inf])
+def test_a_run_whose_adapting_broke_counts_as_diverged_and_blocks_nobody(tmp_path: Path, broken: float) -> None:
+    well = losses(3.0, 2.0, 4.0)
+
+    def score(seed: int, step: int, task: int, episode: int, metric: str) -> float:
+        breaks = seed == 1 and step and task == 2 and metric == "adapted_model_loss"
+        return broken if breaks else well.score(seed, step, task, episode, metric)
+
+    folder = tables_of(tmp_path, replace(well, score=score))
+    row = one_row(folder, "fell-3", "", "new")
+    assert (row["seeds_present"], row["seeds_expected"]) == ("3", "3")
+    assert number(row["value"]) == pytest.approx(-7 / 3, rel=1e-5)  # the broken one stays at its first evaluation: no change
+    assert "3/3, 1 diverged" in (folder / "result_table.md").read_text()
 
 
 def test_the_tables_show_before_after_and_change_of_each_arm_and_of_every_two(folder: Path) -> None:

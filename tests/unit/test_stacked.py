@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mtrepro.networks.mlp import mlp
-from mtrepro.networks.stacked import Layers, room
+from mtrepro.networks.stacked import Layers, Linear, room
 
 SEEDS, ROWS, INPUTS = 3, 32, 7
 
@@ -51,5 +51,18 @@ def test_what_is_not_exact_for_stacked_seeds_is_refused() -> None:
     stack = mlp(INPUTS, 16, 1, 1, nn.Tanh)
     for parameter in stack.parameters():
         parameter.data = parameter.data.expand(SEEDS, *parameter.shape)
-    with pytest.raises(NotImplementedError, match="every activation is a ReLU"):
+    with pytest.raises(NotImplementedError, match="a ReLU stands between each two"):
         stack(inputs())
+
+
+def test_a_slice_of_layers_is_those_layers() -> None:
+    layers = mlp(3, 4, 2, 1)
+    x = torch.randn(5, 3)
+    assert torch.equal(layers[4:](layers[:4](x)), layers(x))
+
+
+def test_a_stacked_layer_by_itself_is_refused_where_bits_are_promised() -> None:
+    layer = Linear(3, 4)
+    layer.weight = torch.nn.Parameter(torch.zeros(2, 4, 3))
+    with pytest.raises(NotImplementedError, match="in `Layers`"):
+        layer(torch.zeros(2, 5, 3))

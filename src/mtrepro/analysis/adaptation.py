@@ -46,24 +46,34 @@ def rows(study: StudyRuns, arms: Sequence[ArmCurves], per_task: Sequence[Row]) -
 
 
 def _less(one: ArmCurves, other: ArmCurves, metric: str, task: str, positions: list[int]) -> Iterator[Row]:
-    """The row of one arm less another, of some tasks' mean; none where they share no seed."""
+    """The row of one arm less another, of some tasks' mean, over the pairs of seeds; a hole where there is none."""
     theirs = {run.seed: position for position, run in enumerate(other.arm.scored)}
     pairs = [(mine, theirs[run.seed]) for mine, run in enumerate(one.arm.scored) if run.seed in theirs]
+    names = one.arm.expected.arm, other.arm.expected.arm
+    both = {run.seed for run in one.arm.runs} & {run.seed for run in other.arm.runs}
+    row: Row = {
+        "arm": names[0], "reference": one.arm.expected.reference, "task": task, "metric": metric, "column": "final",
+        "statistic": "mean", "value": None, "low": None, "high": None, "step": None, "seeds_present": len(pairs),
+        "seeds_expected": len(both), "against": names[1], "below_zero": None,
+    }  # fmt: skip
     if not pairs:
+        yield row
         return
     ours, others = (list(each) for each in zip(*pairs, strict=True))
-    scores = one.scores[metric][-1][ours][:, positions] - other.scores[metric][-1][others][:, positions]
-    names = one.arm.expected.arm, other.arm.expected.arm
+    scores = _rounded(one.scores[metric][-1][ours][:, positions] - other.scores[metric][-1][others][:, positions])
     stream = statistics.random_stream(*names, metric, task)
     low, high = statistics.bootstrap_interval(scores, statistics.mean, stream)
-    yield {
-        "arm": names[0], "reference": one.arm.expected.reference, "task": task, "metric": metric, "column": "final",
-        "statistic": "mean", "value": float(statistics.mean(scores)), "low": float(low), "high": float(high),
-        "step": one.steps[-1], "seeds_present": len(pairs), "seeds_expected": len(one.arm.runs),
-        "against": names[1], "below_zero": _below_zero(scores),
+    yield row | {
+        "value": float(statistics.mean(scores)), "low": float(low), "high": float(high), "step": one.steps[-1],
+        "below_zero": _below_zero(scores),
     }  # fmt: skip
 
 
 def _below_zero(scores: Array) -> int:
     """In how many runs the mean over tasks is below zero. Shapes: (seeds, tasks)."""
-    return int(np.count_nonzero(scores.mean(axis=1) < 0))
+    return int(np.count_nonzero(_rounded(scores.mean(axis=1)) < 0))
+
+
+def _rounded(values: Array) -> Array:
+    """Without the last bits: a difference of equal shares, such as (0.6 - 0.4) + (0.2 - 0.4), is zero."""
+    return np.round(values, 12) + 0.0

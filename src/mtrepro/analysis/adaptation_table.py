@@ -12,14 +12,16 @@ from mtrepro.analysis.study_note import HELD_OUT, ArmNote, StudyNote
 
 Key = tuple[str, str, str, str]  # arm, the arm it is compared with or nothing, task, metric
 Row = dict[str, str]
+SEEDS = ["seeds_present", "seeds_expected"]
 
 EXPLAINED = (
-    "Change: after less before, in each run; below zero a loss fell. Mean over seeds at the last evaluation; in "
-    "brackets: 95 % stratified-bootstrap interval over seeds; none with one seed."
+    "Change: after less before, in each run; below zero {metric} fell, which is {better}. Mean over seeds at the last "
+    "evaluation; in brackets: 95 % stratified-bootstrap interval, each task's seeds drawn by themselves; none with one "
+    "seed. Rows called mean are over the tasks held out."
 )
 COMPARED = (
-    "Of the mean over the tasks held out: the first arm less the second, seed by seed. Below zero the first arm's loss "
-    f"is lower, or fell further. {EXPLAINED}"
+    "Of the mean over the tasks held out: the first arm less the second, seed by seed where both have the seed. Below "
+    "zero the first arm has less {metric} after adapting, or lost more of it, which is {better}. "
 )
 
 
@@ -32,7 +34,9 @@ def adaptation_tables(tables: Path, note: StudyNote) -> Iterator[Table]:
     if not measured:
         return
     keys = ("arm", "against", "task", "metric")
-    rows = read_rows(tables / "per_task.csv", [*keys, "column", "statistic", "value", "low", "high", "below_zero"])
+    rows = read_rows(
+        tables / "per_task.csv", [*keys, "column", "statistic", "value", "low", "high", "below_zero", *SEEDS]
+    )
     kept: dict[Key, Row] = {
         (row["arm"], row["against"], row["task"], row["metric"]): row
         for row in rows
@@ -46,7 +50,7 @@ def adaptation_tables(tables: Path, note: StudyNote) -> Iterator[Table]:
 def _before_and_after(rows: dict[Key, Row], note: StudyNote, metric: str) -> Table:
     body = [
         [
-            arm.label if arm.whole else f"{arm.label}, {arm.seeds}",
+            _name(arm),
             task,
             *(_cell(rows, (arm.arm, "", task, name)) for name in (metric, f"{ADAPTED}{metric}", f"{metric}{CHANGE}")),
             _count(rows, (arm.arm, "", task, f"{metric}{CHANGE}")),
@@ -56,7 +60,7 @@ def _before_and_after(rows: dict[Key, Row], note: StudyNote, metric: str) -> Tab
     ]
     head = ["Arm", "Held-out task", "Before", "After", "Change", "Below zero"]
     caption = f"{note.title}: {_words(metric)} before and after adapting"
-    return Table(f"adaptation-{metric}", caption, head, body, [note.protocol, EXPLAINED, *note.notes])
+    return Table(f"adaptation-{metric}", caption, head, body, _footnotes(note, EXPLAINED, metric))
 
 
 def _between_arms(rows: dict[Key, Row], note: StudyNote, metric: str) -> Table:
@@ -64,10 +68,10 @@ def _between_arms(rows: dict[Key, Row], note: StudyNote, metric: str) -> Table:
     for one, other in _pairs(note.arms):
         keys = [(one.arm, other.arm, HELD_OUT, name) for name in (f"{metric}{CHANGE}", f"{ADAPTED}{metric}")]
         texts = [text for key in keys for text in (_cell(rows, key), _count(rows, key))]
-        body.append([f"{one.label} less {other.label}", *texts])
+        body.append([f"{_name(one)} less {_name(other)}", *texts])
     head = ["Arms", "Change", "Below zero", "After", "Below zero"]
     caption = f"{note.title}: {_words(metric)} of one arm less another's"
-    return Table(f"adaptation-{metric}-arms", caption, head, body, [note.protocol, COMPARED, *note.notes])
+    return Table(f"adaptation-{metric}-arms", caption, head, body, _footnotes(note, f"{COMPARED}{EXPLAINED}", metric))
 
 
 def _pairs(arms: list[ArmNote]) -> Iterator[tuple[ArmNote, ArmNote]]:
@@ -82,7 +86,20 @@ def _cell(rows: dict[Key, Row], key: Key) -> str:
 def _count(rows: dict[Key, Row], key: Key) -> str:
     """'3/3 seeds'."""
     row = rows.get(key)
-    return f"{row['below_zero']}/{row['seeds_present']} seeds" if row and row["below_zero"] else HOLE
+    if not row or not row["below_zero"]:
+        return HOLE
+    some = row["against"] and row["seeds_present"] != row["seeds_expected"]
+    of_all = f", of {row['seeds_expected']}" if some else ""
+    return f"{row['below_zero']}/{row['seeds_present']} seeds{of_all}"
+
+
+def _name(arm: ArmNote) -> str:
+    return arm.label if arm.whole else f"{arm.label}, {arm.seeds}"
+
+
+def _footnotes(note: StudyNote, explained: str, metric: str) -> list[str]:
+    better = "better" if metric.endswith("loss") else "worse"
+    return [note.protocol, explained.format(metric=_words(metric), better=better), *note.notes]
 
 
 def _words(metric: str) -> str:

@@ -46,6 +46,15 @@ class Evaluation:
             self.steps[:count], {name: score[:count] for name, score in self.scores.items()}, self.episodes
         )
 
+    def without_adapted(self) -> Evaluation:
+        """What was measured before the method adapted to a task."""
+        kept = {
+            name: score
+            for name, score in self.scores.items()
+            if not name.startswith(ADAPTED) and not name.endswith(CHANGE)
+        }
+        return replace(self, scores=kept)
+
 
 def read_evaluation(path: Path, tasks: Sequence[str]) -> Evaluation:
     """Read evaluation.csv and check that it is whole.

@@ -220,6 +220,9 @@ def _read_run(folder: Path, manifest: Manifest, arm: ExpectedArm, expected: Expe
     if record.status == "diverged":
         return Run(expected.seed, expected.run, "diverged", record, finite if finite.steps else None)
     if finite.steps != evaluation.steps:
+        if evaluation.without_adapted().finite_part().steps == evaluation.steps:
+            # Training went well, adapting did not: a result, to be counted and not to be repeated.
+            return Run(expected.seed, expected.run, "diverged", record, finite if finite.steps else None)
         step = evaluation.steps[len(finite.steps)]
         raise _error(evaluation_file, f"step {step}: a score is not finite, but run.json says that the run is done")
     if not evaluation.steps or evaluation.steps[-1] != arm.budget:

@@ -28,26 +28,25 @@ class Linear(nn.Linear):
     def forward(self, input: Tensor) -> Tensor:
         if self.weight.dim() == 2:
             return functional.linear(input, self.weight, self.bias)
+        if not self.weight.is_cuda:
+            raise NotImplementedError("seeds are stacked on the CPU in `Layers`, which asks what is exact")
         return torch.baddbmm(self.bias.unsqueeze(1), input, self.weight.mT)
 
 
 class Layers(nn.Sequential):
     """Linear layers with an activation between each two: (..., batch, inputs) -> (..., batch, outputs)."""
 
-    def __init__(self, *layers: nn.Module) -> None:
-        super().__init__(*layers)
-        self._linear: tuple[nn.Module, ...] = layers[::2]
-        self._rectified = all(isinstance(layer, nn.ReLU) for layer in layers[1::2])
-
     def forward(self, input: Tensor) -> Tensor:
-        weight: Any = self._linear[0].weight
+        layers = list(self)
+        linear, between = layers[::2], layers[1::2]
+        weight: Any = linear[0].weight
         if weight.dim() == 2 or weight.is_cuda:
             output: Tensor = super().forward(input)  # type: ignore[no-untyped-call]
             return output
-        if not self._rectified:
-            raise NotImplementedError("seeds are stacked on the CPU where every activation is a ReLU")
-        weights: list[Any] = [layer.weight for layer in self._linear]
-        biases: list[Any] = [layer.bias for layer in self._linear]
+        if len(linear) == len(between) or not all(isinstance(layer, nn.ReLU) for layer in between):
+            raise NotImplementedError("seeds are stacked on the CPU where a ReLU stands between each two layers")
+        weights: list[Any] = [layer.weight for layer in linear]
+        biases: list[Any] = [layer.bias for layer in linear]
         exact = _all_exact(input.shape[:2], tuple(weight.shape[1:] for weight in weights), torch.get_num_threads())
         return _through(input, exact, weights, biases)
 
