@@ -112,7 +112,7 @@ def test_a_run_whose_adapting_broke_counts_as_diverged_and_blocks_nobody(tmp_pat
     folder = tables_of(tmp_path, replace(well, score=score))
     row = one_row(folder, "fell-3", "", "new")
     assert (row["seeds_present"], row["seeds_expected"]) == ("3", "3")
-    assert number(row["value"]) == pytest.approx(-7 / 3, rel=1e-5)  # the broken one stays at its first evaluation: no change
+    assert number(row["value"]) == pytest.approx(-7 / 3, rel=1e-5)  # the broken one stays at its start
     assert "3/3, 1 diverged" in (folder / "result_table.md").read_text()
 
 
