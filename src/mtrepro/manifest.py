@@ -8,6 +8,7 @@ from typing import Any
 
 from mtrepro.embeddings import LEARNED, is_published
 from mtrepro.engine.files import write_atomically
+from mtrepro.specification import measures_success, resolve_benchmark
 from mtrepro.study import ResolvedStudy, load_study
 
 SCHEMA_VERSION = 1
@@ -52,8 +53,14 @@ def manifest_text(resolved: ResolvedStudy, runs_folder: str) -> str:
         "notes": [*_held_out_notes(resolved), *_embedding_notes(resolved), *_learner_notes(resolved)],
         "published": [compared.as_dict() for compared in resolved.published],
         **({"pooled": list(study.pooled)} if study.pooled else {}),
+        **({} if _has_success(resolved) else {"leading": "return"}),
     }
     return json.dumps(content, indent=1) + "\n"
+
+
+def _has_success(resolved: ResolvedStudy) -> bool:
+    _, settings = resolve_benchmark(dict(resolved.benchmark), f"{resolved.study.study}: benchmark")
+    return measures_success(settings)
 
 
 def _held_out_notes(resolved: ResolvedStudy) -> list[str]:

@@ -51,6 +51,7 @@ class FakeStudy:
     note: str = ""
     published: Sequence[dict[str, Any]] = ()  # as the manifest has them; see `printed`
     pooled: Sequence[str] = ()
+    leading: str = "success"
 
     @property
     def study_folder(self) -> Path:
@@ -89,6 +90,7 @@ class FakeStudy:
             "evaluation": {"every": 500, "episodes": self.episodes},
             "published": list(self.published),
             **({"pooled": list(self.pooled)} if self.pooled else {}),
+            **({} if self.leading == "success" else {"leading": self.leading}),
             "arms": [
                 {
                     "arm": arm.arm,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -10,6 +11,9 @@ import pytest
 from mtrepro.analysis import rendering, tables
 from mtrepro.analysis.aggregate import aggregate
 from mtrepro.errors import MtreproError
+from mtrepro.manifest import manifest_text
+from mtrepro.paths import root
+from mtrepro.study import load_study
 from tests.unit.analysis_fixture import RANDOM_POLICY, FakeArm, FakeStudy
 
 ARMS = (
@@ -150,3 +154,17 @@ def test_a_table_of_another_version_says_which_column_is_missing(study: Path, tm
     (tmp_path / "summary.csv").write_text("arm,metric\nx,success\n")
     with pytest.raises(MtreproError, match=r"summary\.csv:1: has no column 'column'\n  run `mtrepro aggregate` again"):
         tables.write_tables(tmp_path, tmp_path)
+
+
+def test_where_no_task_knows_success_tables_begin_with_returns_and_leave_it_out(tmp_path: Path) -> None:
+    study = FakeStudy(tmp_path, leading="return").write()
+    aggregate(study, study / "tables")
+    tables.write_tables(study / "tables", study / "tables")
+    head = (study / "tables" / "result_table.md").read_text().splitlines()[2]
+    assert "| Return, mean | IQM |" in head and "Success" not in head
+
+
+def test_a_study_of_pixels_says_that_returns_lead() -> None:
+    for name, leading in (("swingup-pixels", "return"), ("transfer-hopper", "return"), ("meta-toy", None)):
+        resolved = load_study(root() / f"config/studies/{name}.yaml")
+        assert json.loads(manifest_text(resolved, "..")).get("leading") == leading

@@ -107,6 +107,7 @@ class Manifest(Record):
     notes: list[str] = []  # what tables say beside the study's own note; manifests of 0.1 have neither of these
     published: list[Comparison] = []
     pooled: list[Literal["overall", "final_tenth"]] = []  # columns that the study asks for besides
+    leading: Literal["success", "return"] = "success"  # the metric that tables begin with: return where none succeeds
 
     @property
     def moved(self) -> int:
@@ -171,9 +172,9 @@ class StudyRuns:
 
     @property
     def metrics(self) -> list[str]:
-        """The metrics that the runs measure, success first; both where no run is there yet."""
+        """The metrics that the runs measure, the leading one first; both usual ones where no run is there yet."""
         found = {name for arm in self.arms for run in arm.scored if run.evaluation for name in run.evaluation.scores}
-        return sorted(found, key=lambda name: (name != "success", name)) or ["success", "return"]
+        return sorted(found or {"success", "return"}, key=lambda name: (name != self.manifest.leading, name))
 
 
 def load_study_runs(study_folder: Path) -> StudyRuns:

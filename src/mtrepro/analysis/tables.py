@@ -77,7 +77,11 @@ def columns_of(metrics: Sequence[str]) -> list[Column]:
         Column("Worst task", leading, "final", "worst_task", brief=True),
         Column("Best", leading, "best_of_mean_curve", "mean", brief=True),
         Column("AUC", leading, "area_under_curve", "mean", brief=True),
-        *(Column(f"{other.capitalize().replace('_', ' ')}, mean", other, "final", "mean") for other in others),
+        *(
+            Column(f"{other.capitalize().replace('_', ' ')}, mean", other, "final", "mean")
+            for other in others
+            if other != "success"  # where it does not lead, no task of the benchmark knows it
+        ),
     ]
 
 

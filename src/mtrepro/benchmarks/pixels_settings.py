@@ -21,6 +21,8 @@ class PixelSettings(BaseModel, ABC):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
+    MEASURES_SUCCESS: ClassVar[bool] = False  # these tasks say what is earned, not what is solved
+
     action_repeat: int = Field(ge=1, description="environment steps for which an action is held; rewards are summed")
     horizon: int = Field(
         ge=1, description="agent steps of an episode at most; environment steps are action_repeat times as many"
