@@ -8,7 +8,7 @@ from typing import Any
 
 from mtrepro.embeddings import LEARNED, is_published
 from mtrepro.engine.files import write_atomically
-from mtrepro.specification import measures_success, resolve_benchmark
+from mtrepro.specification import resolve_benchmark
 from mtrepro.study import ResolvedStudy, load_study
 
 SCHEMA_VERSION = 1
@@ -59,8 +59,9 @@ def manifest_text(resolved: ResolvedStudy, runs_folder: str) -> str:
 
 
 def _has_success(resolved: ResolvedStudy) -> bool:
+    """Whether success means anything on the benchmark; else returns are all there is to compare."""
     _, settings = resolve_benchmark(dict(resolved.benchmark), f"{resolved.study.study}: benchmark")
-    return measures_success(settings)
+    return bool(getattr(settings, "MEASURES_SUCCESS", True))
 
 
 def _held_out_notes(resolved: ResolvedStudy) -> list[str]:

@@ -191,11 +191,6 @@ def held_out_names(benchmark: BaseModel) -> tuple[str, ...]:
     return tuple(find()) if find else ()
 
 
-def measures_success(benchmark: BaseModel) -> bool:
-    """Whether success means anything on a benchmark, by its settings: else returns are all there is to compare."""
-    return bool(getattr(benchmark, "MEASURES_SUCCESS", True))
-
-
 def refuse_conflicts(
     method: str,
     settings: BaseModel,
