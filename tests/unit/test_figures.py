@@ -11,7 +11,7 @@ import pytest
 
 from mtrepro.analysis import style
 from mtrepro.analysis.aggregate import aggregate
-from mtrepro.analysis.figures import learning_curves, read_material, write_figures
+from mtrepro.analysis.figures import final, learning_curves, read_material, write_figures
 from tests.unit.analysis_fixture import RANDOM_POLICY, FakeArm, FakeStudy
 
 NAMES = ["final", "learning_curves", "task_return", "task_success"]
@@ -166,3 +166,13 @@ def test_ticks_are_short() -> None:
     assert [style.thousands(value) for value in (0, 0.5, 500, 20_000, 1_500_000, -2_000)] == [
         "0", "0.5", "500", "20k", "1.5M", "\N{MINUS SIGN}2k",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("leading", "panels"), [("success", 2), ("return", 1)])
+def test_where_no_task_knows_success_no_panel_shows_it(tmp_path: Path, leading: str, panels: int) -> None:
+    study = FakeStudy(tmp_path, leading=leading).write()
+    aggregate(study, study / "tables")
+    material = read_material(study / "tables")
+    for figure in (learning_curves(material), final(material)):
+        titles = [axes.get_title() for axes in figure.get_axes() if axes.get_title()]
+        assert len(titles) == panels and "return per episode" in titles[-1]

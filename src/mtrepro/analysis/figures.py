@@ -99,15 +99,16 @@ def read_material(tables: Path) -> Material:
 def learning_curves(material: Material) -> Figure:
     """Success and return, means over tasks and seeds with bands; the lines are named where they end on the right."""
     figure, canvas = framed(material.note, 9.6, 3.6, "Bands: 95 % stratified-bootstrap intervals over seeds.")
-    panels = canvas.subplots(1, 2)
-    for axes, metric in zip(panels, METRICS, strict=True):
+    metrics = _shown(material.note)
+    panels = canvas.subplots(1, len(metrics), squeeze=False)[0]
+    for axes, metric in zip(panels, metrics, strict=True):
         axes.set_title(f"Mean {UNITS[metric]} over {_tasks(material.note)}")
         draw_curves(axes, material, ALL, metric)
         axes.set_xlabel(_step_label(material.note))
         axes.set_ylabel(UNITS[metric])
-    measured = [index for index, metric in enumerate(METRICS) if not material.empty(metric)]
+    measured = [index for index, metric in enumerate(metrics) if not material.empty(metric)]
     if measured:
-        name_lines(panels[measured[-1]], material, ALL, METRICS[measured[-1]])
+        name_lines(panels[measured[-1]], material, ALL, metrics[measured[-1]])
     return figure
 
 
@@ -139,9 +140,10 @@ def final(material: Material) -> Figure:
     arms = material.note.learners
     explained = "Filled: mean. Open: IQM. Lines: 95 % stratified-bootstrap intervals over seeds."
     figure, canvas = framed(material.note, 9.6, 1.4 + 0.4 * max(2, len(arms)), explained)
-    panels = canvas.subplots(1, 2)
+    metrics = _shown(material.note)
+    panels = canvas.subplots(1, len(metrics), squeeze=False)[0]
     names = [_named(arm) for arm in arms]
-    for axes, metric in zip(panels, METRICS, strict=True):
+    for axes, metric in zip(panels, metrics, strict=True):
         axes.set_title(f"Final {UNITS[metric]} over {_tasks(material.note)}")
         axes.set_xlabel(UNITS[metric])
         axes.grid(axis="y", visible=False)
@@ -159,6 +161,11 @@ def final(material: Material) -> Figure:
         if metric == "success":
             axes.set_xlim(-0.03, 1.03)
     return figure
+
+
+def _shown(note: StudyNote) -> tuple[str, ...]:
+    """The metrics of figures over all tasks: returns alone where no task of the benchmark knows success."""
+    return ("return",) if note.metrics[0] == "return" and "success" in note.metrics else METRICS
 
 
 def draw_curves(axes: Axes, material: Material, task: str, metric: str) -> None:
