@@ -77,7 +77,8 @@ def test_naming_printed_numbers_changes_no_run_and_reaches_the_manifest(tmp_path
         ),
         (
             {"cell": "t3s/mt10-t3s-seconds-per-update-step"},
-            "cell: 't3s/mt10-t3s-seconds-per-update-step' is a time in seconds; what is compared here is success or return",
+            "cell: 't3s/mt10-t3s-seconds-per-update-step' is a time in seconds; what is compared here is success "
+            "or return",
         ),
         ({"arm": "mtsac"}, "arm: unknown arm 'mtsac'\n  known: mt-sac, random (nearest: mt-sac)"),
         ({"step": 300}, "step: 300 is beyond the budget of arm mt-sac, 250 vector steps (nearest: 250)"),
