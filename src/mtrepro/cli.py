@@ -136,12 +136,15 @@ def pictures(
     name: Annotated[
         str | None, typer.Option(help="what the files of a single film begin with; else the run's name")
     ] = None,
-    largest: Annotated[int, typer.Option(min=1, help="bytes of a file; larger ones are drawn smaller")] = 800_000,
+    largest: Annotated[
+        int | None, typer.Option(min=1, help="bytes of a file; larger ones are drawn smaller; else 800,000")
+    ] = None,
 ) -> None:
     """Draw NAME-episode.gif and NAME-open_loop.gif of each film; the same bytes each time."""
     from mtrepro.analysis.pictures import write_pictures
+    from mtrepro.film import LARGEST
 
-    write_pictures(films, output, name, largest)
+    write_pictures(films, output, name, largest or LARGEST)
 
 
 @app.command()

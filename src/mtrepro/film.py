@@ -20,6 +20,7 @@ from mtrepro.paths import shown
 
 FILM = "film.npz"  # in the folder of its run
 SCHEMA_VERSION = 1
+LARGEST = 800_000  # bytes of a GIF that is drawn of it, where nobody says otherwise
 Pictures = NDArray[np.uint8]
 
 

@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mtrepro.film import FILM, played_weights
+from mtrepro.film import FILM, LARGEST, played_weights
 from mtrepro.lineage import has_pictures, read_record
 from mtrepro.paths import root
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 KINDS = ["episode", "open_loop"]
 IN_REPORT = 40_000_000  # bytes of all pictures of a study: its report holds every one
-OF_PICTURE = 800_000  # of one, where that leaves more
 
 
 class Pictures:
@@ -38,7 +37,7 @@ class Pictures:
     @property
     def largest(self) -> int:
         """Bytes of one picture at most."""
-        return min(OF_PICTURE, IN_REPORT // max(1, len(KINDS) * len(self._shown)))
+        return min(LARGEST, IN_REPORT // max(1, len(KINDS) * len(self._shown)))
 
     @property
     def arms(self) -> str:

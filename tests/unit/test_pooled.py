@@ -8,12 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from mtrepro.analysis import pooled, tables
 from mtrepro.analysis.aggregate import aggregate
-from mtrepro.analysis.statistics import EmptyScoresError
 from mtrepro.errors import MtreproError
 from tests.unit.analysis_fixture import RANDOM_POLICY, FakeArm, FakeStudy
 
@@ -119,12 +117,3 @@ def test_a_study_that_asks_for_none_has_none(tmp_path: Path) -> None:
 def test_what_no_table_knows_is_refused(tmp_path: Path) -> None:
     with pytest.raises(MtreproError, match=r"pooled\.0: unknown"):
         rows(tmp_path, FakeArm(), pooled=("last",))
-
-
-def test_moments_are_numpy_s_of_everything_together() -> None:
-    rng = np.random.default_rng(3)
-    points = [rng.normal(size=(length, 2)) for length in (5, 3, 9)]
-    together = np.concatenate(points)
-    assert pooled.moments(points) == pytest.approx((together.mean(), together.std()))
-    with pytest.raises(EmptyScoresError, match="no evaluations to pool"):
-        pooled.moments([])

@@ -20,9 +20,8 @@ from PIL import Image
 
 from mtrepro.engine.files import write_atomically
 from mtrepro.errors import MtreproError
-from mtrepro.film import Film, Pictures, TaskFilm, read_film
+from mtrepro.film import LARGEST, Film, Pictures, TaskFilm, read_film
 
-LARGEST = 800_000  # bytes of a GIF, where nobody says otherwise
 WIDEST = 1_024  # pixels; where a line of tasks would be wider, there is another
 LEAST = 128  # pixels of a picture's side: twice what most benchmarks show, and small ones are not lost
 SECONDS, SLOWEST = 8.0, 0.2  # that an episode takes, and each of its frames at most

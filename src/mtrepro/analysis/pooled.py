@@ -30,39 +30,6 @@ EXPLAINED = (
 Row = dict[str, Any]
 
 
-def moments(points: list[Array]) -> tuple[float, float]:
-    """Mean and population standard deviation of all points of all runs together.
-
-    Args:
-        points: for each run (evaluations, tasks), in any unit.
-
-    Returns:
-        Both in the unit of `points`.
-
-    Raises:
-        EmptyScoresError: there is no point at all.
-
-    Source: the plotting script of remosasso/multi-source-TL-for-deep-MBRL, for arXiv 2108.06526 and 2205.14410.
-    """
-    together = np.concatenate([run.ravel() for run in points]) if points else np.empty(0)
-    if not together.size:
-        raise statistics.EmptyScoresError("no evaluations to pool")
-    return float(together.mean()), float(together.std())
-
-
-def pooled_mean(sums: Array) -> Array:
-    """The mean of the pool from what each run adds to it.
-
-    Args:
-        sums: (2, ..., runs, tasks): the sum of a run's points on a task, and how many they are.
-
-    Returns:
-        (...).
-    """
-    total, count = sums.sum(axis=(-2, -1))
-    return np.asarray(total / count)
-
-
 def pooled_rows(arm: ArmCurves, metric: str, columns: Sequence[str], moved: int) -> Iterator[Row]:
     """The rows of summary.csv for `columns`: mean with both intervals, and the pool's standard deviation.
 
@@ -74,31 +41,36 @@ def pooled_rows(arm: ArmCurves, metric: str, columns: Sequence[str], moved: int)
     common |= {key: getattr(note, key) for key in ("seeds_expected", "diverged", "inexact")}
     for column in columns:
         points = _points(arm, metric, column)
-        place = common | {"column": column, "seeds_present": len(points)}
+        place = common | {"column": column, "seeds_present": points.shape[1]}
         place |= dict.fromkeys(("value", "low", "high", "run_low", "run_high", "step", "transitions"))
-        if not points:
+        if not points.size:
             yield from (place | {"statistic": name} for name in (MEAN, DEVIATION))
             continue
-        mean, deviation = moments(points)
         place |= {"step": arm.steps[-1], "transitions": arm.steps[-1] * moved}
-        yield place | {"statistic": MEAN, "value": mean, **_intervals(points, (note.arm, metric, column))}
-        yield place | {"statistic": DEVIATION, "value": deviation}
+        ends = _intervals(points.mean(axis=0), (note.arm, metric, column))
+        yield place | {"statistic": MEAN, "value": float(points.mean()), **ends}
+        yield place | {"statistic": DEVIATION, "value": float(points.std())}  # population std, as the script has it
 
 
-def _points(arm: ArmCurves, metric: str, column: str) -> list[Array]:
-    """The scores of each run within the column, (evaluations, tasks)."""
+def _points(arm: ArmCurves, metric: str, column: str) -> Array:
+    """The scores of all runs within the column, (evaluations, runs, tasks)."""
     steps, last = np.array(arm.steps), arm.arm.expected.budget
     within = (10 * steps > 9 * last) | (steps == last) if column == "final_tenth" else np.full(len(steps), True)
-    return list(arm.scores[metric][within].swapaxes(0, 1)) if within.any() else []
+    found: Array = arm.scores[metric][within]
+    return found
 
 
-def _intervals(points: list[Array], names: tuple[str, ...]) -> dict[str, float]:
-    """Both 95 % intervals of the pooled mean: runs drawn anew for each task by itself, and whole runs."""
-    tasks = points[0].shape[1]
-    sums = np.array([[run.sum(axis=0) for run in points], [np.full(tasks, float(len(run))) for run in points]])
+def _intervals(means: Array, names: tuple[str, ...]) -> dict[str, float]:
+    """Both 95 % intervals of the pooled mean: runs drawn anew for each task by itself, and whole runs.
+
+    Args:
+        means: (runs, tasks), of a run's points on a task; each run has as many.
+    """
     ends: dict[str, float] = {}
     for prefix, unit in (("", "task"), ("run_", "run")):
         stream = statistics.random_stream(*names, unit)
-        low, high = statistics.bootstrap_interval(sums, pooled_mean, stream, unit="run" if unit == "run" else "task")
+        low, high = statistics.bootstrap_interval(
+            means, statistics.mean, stream, unit="run" if unit == "run" else "task"
+        )
         ends |= {f"{prefix}low": float(low), f"{prefix}high": float(high)}
     return ends

@@ -19,6 +19,7 @@ from mtrepro.analysis.verdicts import (
     Verdict,
     difference,
     judge,
+    metric_of,
     missing_spread,
     standard_error,
 )
@@ -83,11 +84,6 @@ def _scale(printed: Printed) -> float:
     return 0.01 if printed.unit == "percent" else 1.0
 
 
-def _metric(printed: Printed) -> str:
-    """Which of our metrics the paper prints."""
-    return "return" if printed.unit == "return" else "success"
-
-
 def _margin(printed: Printed) -> float | None:
     """A tenth of what there is to reach, in the unit of the comparison; None where nobody knows how much that is."""
     return MARGIN * printed.highest if printed.highest else None if printed.unit == "return" else MARGIN
@@ -95,7 +91,7 @@ def _margin(printed: Printed) -> float | None:
 
 def _ours(arm: ArmCurves, comparison: Comparison) -> tuple[Estimate | None, Row]:
     """Our number at the comparison's step and column, and its columns; no number where no run has scores."""
-    metric = _metric(comparison.printed)
+    metric = metric_of(comparison.printed.unit)
     if not arm.steps or metric not in arm.scores:
         return None, {}
     until = max(1, int(np.searchsorted(arm.steps, comparison.step, side="right")))
@@ -114,7 +110,7 @@ def _verdict(comparison: Comparison, arm: ArmCurves, found: Difference | None, d
         return Verdict("no printed number", "nobody could read the printed number")
     if comparison.differs:
         return Verdict("not comparable", "; ".join(reason.removesuffix(".") for reason in comparison.differs))
-    if arm.steps and (metric := _metric(comparison.printed)) not in arm.scores:
+    if arm.steps and (metric := metric_of(comparison.printed.unit)) not in arm.scores:
         return Verdict("not comparable", f"our runs do not measure {metric}")
     if found is None:
         return Verdict("undecided", "no run is there yet")

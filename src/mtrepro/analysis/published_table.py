@@ -9,7 +9,7 @@ from pathlib import Path
 from mtrepro.analysis.files import number, read_rows
 from mtrepro.analysis.rendering import HOLE, Table, fixed, latex, markdown, show
 from mtrepro.analysis.study_note import StudyNote
-from mtrepro.analysis.verdicts import FEWEST_SEEDS
+from mtrepro.analysis.verdicts import FEWEST_SEEDS, metric_of
 from mtrepro.engine.files import write_atomically
 
 EMPTY = "This study is compared with no printed number.\n"
@@ -77,8 +77,8 @@ def _table(rows: Sequence[Mapping[str, str]], note: StudyNote) -> Table:
 
 def _explained(rows: Sequence[Mapping[str, str]]) -> str:
     """What the columns are, in the units of these rows."""
-    units = list(dict.fromkeys(_metric(row) for row in rows))
-    known = dict.fromkeys((_metric(row), row["margin"]) for row in rows if row["margin"])
+    units = list(dict.fromkeys(metric_of(row["unit"]) for row in rows))
+    known = dict.fromkeys((metric_of(row["unit"]), row["margin"]) for row in rows if row["margin"])
     words = {"success": "Success, as a share.", "return": "Return of an episode."}
     margins = [f"±{fixed(number(margin), 2 if unit == 'success' else 0)} {unit}" for unit, margin in known]
     return EXPLAINED.format(
@@ -86,10 +86,6 @@ def _explained(rows: Sequence[Mapping[str, str]]) -> str:
         margins=", ".join(margins) or "not known",
         fewest=FEWEST_SEEDS,
     )
-
-
-def _metric(row: Mapping[str, str]) -> str:
-    return "return" if row["unit"] == "return" else "success"
 
 
 def _why(row: Mapping[str, str]) -> str:
@@ -110,13 +106,13 @@ def _printed(row: Mapping[str, str]) -> str:
 def _digits(row: Mapping[str, str], key: str) -> str:
     """As many digits behind the point as were printed; of a share at least two."""
     text = row[key]
-    if _metric(row) == "return":
+    if metric_of(row["unit"]) == "return":
         return text
     return max(fixed(number(text), 2), text, key=lambda candidate: len(candidate.partition(".")[2]))
 
 
 def _ours(row: Mapping[str, str]) -> str:
-    text = show(_metric(row), row["value"], row["low"], row["high"])
+    text = show(metric_of(row["unit"]), row["value"], row["low"], row["high"])
     if text == HOLE:
         return HOLE
     iqm = " IQM" if row["statistic"] == "iqm" else ""
@@ -127,7 +123,7 @@ def _ours(row: Mapping[str, str]) -> str:
 def _difference(row: Mapping[str, str]) -> str:
     if not row["difference"]:
         return HOLE
-    digits = 2 if _metric(row) == "success" else 1
+    digits = 2 if metric_of(row["unit"]) == "success" else 1
     point, *ends = (
         _signed(row[key], digits) for key in ("difference", "difference_low", "difference_high") if row[key]
     )

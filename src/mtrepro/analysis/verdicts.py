@@ -20,6 +20,11 @@ ROUNDING = 1e-9  # success or return: the standard error of runs that score alik
 Word = Literal["reproduced", "differs", "undecided", "not comparable", "no printed number"]
 
 
+def metric_of(unit: str | None) -> str:
+    """Which of our metrics a number of this unit is to be compared with."""
+    return "return" if unit == "return" else "success"
+
+
 @dataclass(frozen=True)
 class Estimate:
     """A number with its uncertainty over runs.
