@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mtrepro.networks.mlp import mlp
-from mtrepro.networks.stacked import Layers, Linear, room
+from mtrepro.networks.stacked import Layers, room
 
 SEEDS, ROWS, INPUTS = 3, 32, 7
 
@@ -59,10 +59,3 @@ def test_a_slice_of_layers_is_those_layers() -> None:
     layers = mlp(3, 4, 2, 1)
     x = torch.randn(5, 3)
     assert torch.equal(layers[4:](layers[:4](x)), layers(x))
-
-
-def test_a_stacked_layer_by_itself_is_refused_where_bits_are_promised() -> None:
-    layer = Linear(3, 4)
-    layer.weight = torch.nn.Parameter(torch.zeros(2, 4, 3))
-    with pytest.raises(NotImplementedError, match="in `Layers`"):
-        layer(torch.zeros(2, 5, 3))

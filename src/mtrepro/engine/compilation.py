@@ -95,6 +95,10 @@ class Compiled(Generic[Inputs]):
         replay()
         return outputs
 
+    def forget(self) -> None:
+        """Record anew: the tensors that the function changes lie elsewhere now."""
+        self._recordings.clear()
+
     @torch.no_grad()
     def _record(self, kind: Hashable, inputs: Inputs, recorder: Recorder) -> Outputs:
         """Record, and make the update of these inputs: by the recording, or eagerly where it is of no use."""
@@ -127,7 +131,7 @@ class Compiled(Generic[Inputs]):
             with torch.enable_grad():
                 return self.function(inputs)
         self._recordings[kind] = list(_tensors(held)), replay, outputs
-        self.execution.replayed = True
+        self.execution.replays()
         return outputs
 
 

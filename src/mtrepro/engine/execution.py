@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -55,6 +55,10 @@ class Execution:
         if self.say:
             self.say(f"updates are computed eagerly from here on: {reason}")
 
+    def replays(self) -> None:
+        """From here on some update was a recording's."""
+        self.replayed = True
+
     def state(self) -> dict[str, Any]:
         """What must not be tried anew after a resume."""
         return {"replayed": self.replayed, "fallback": self.fallback}
@@ -64,6 +68,30 @@ class Execution:
         self.replayed = state["replayed"]
         if state["fallback"] is not None and self.recorder:
             self.fall_back(f"as before the resume: {state['fallback']}")
+
+
+class Executions(Execution):
+    """That of several runs whose updates are one: what befalls it befalls each; it records where all of them would."""
+
+    def __init__(self, those: Sequence[Execution]) -> None:
+        super().__init__(those[0].precision_name, those[0].recorder)
+        self.those = those
+        fallen = next((each.fallback for each in those if each.fallback is not None), None)
+        if fallen is not None:
+            self.fall_back(f"as another seed's: {fallen}")
+
+    def fall_back(self, reason: str) -> None:
+        """Record nothing more, for none of them."""
+        self.recorder, self.fallback = None, reason
+        for each in self.those:
+            if each.recorder is not None:
+                each.fall_back(reason)
+
+    def replays(self) -> None:
+        """From here on some update of each was a recording's."""
+        super().replays()
+        for each in self.those:
+            each.replays()
 
 
 def be_deterministic(device: torch.device) -> None:

@@ -7,7 +7,7 @@ import itertools
 import torch
 from torch import nn
 
-from mtrepro.networks.stacked import Layers, Linear
+from mtrepro.networks.stacked import Layers
 
 
 def mlp(inputs: int, width: int, depth: int, outputs: int, activation: type[nn.Module] = nn.ReLU) -> Layers:
@@ -18,8 +18,8 @@ def mlp(inputs: int, width: int, depth: int, outputs: int, activation: type[nn.M
     sizes = [inputs, *[width] * depth]
     layers: list[nn.Module] = []
     for size, following in itertools.pairwise(sizes):
-        layers += [Linear(size, following), activation()]
-    return Layers(*layers, Linear(sizes[-1], outputs))
+        layers += [nn.Linear(size, following), activation()]
+    return Layers(*layers, nn.Linear(sizes[-1], outputs))
 
 
 def initialise(network: nn.Module, generator: torch.Generator) -> None:

@@ -2,7 +2,7 @@
 
 A seed in a stack must have the bits of that seed alone. A batched product has those of single ones for most sizes, not
 for all (the matrix library chooses its ways by size, processor and threads), so the machine is asked, once for each
-size. What is not equal is multiplied seed by seed. On a GPU no such promise is given: there it is always one product.
+size. What is not equal is multiplied seed by seed. On a GPU no such promise is given: soft_actor_critic/vectorised.py.
 """
 
 from __future__ import annotations
@@ -18,33 +18,22 @@ from torch.nn import functional
 ALIGNMENT = 16  # floats: the library takes other ways, with other bits, through memory that begins elsewhere
 
 
-class Linear(nn.Linear):
-    """y = x W^T + b: (batch, inputs) -> (batch, outputs).
-
-    Of stacked seeds: (seeds, batch, inputs) -> (seeds, batch, outputs), with W (seeds, outputs, inputs) and
-    b (seeds, outputs). On the CPU that is for `Layers` to do.
-    """
-
-    def forward(self, input: Tensor) -> Tensor:
-        if self.weight.dim() == 2:
-            return functional.linear(input, self.weight, self.bias)
-        if not self.weight.is_cuda:
-            raise NotImplementedError("seeds are stacked on the CPU in `Layers`, which asks what is exact")
-        return torch.baddbmm(self.bias.unsqueeze(1), input, self.weight.mT)
-
-
 class Layers(nn.Sequential):
-    """Linear layers with an activation between each two: (..., batch, inputs) -> (..., batch, outputs)."""
+    """Linear layers with an activation between each two: (..., inputs) -> (..., outputs).
+
+    Of stacked seeds: (seeds, batch, inputs) -> (seeds, batch, outputs), y = x W^T + b with W (seeds, outputs, inputs)
+    and b (seeds, outputs).
+    """
 
     def forward(self, input: Tensor) -> Tensor:
         layers = list(self)
         linear, between = layers[::2], layers[1::2]
         weight: Any = linear[0].weight
-        if weight.dim() == 2 or weight.is_cuda:
+        if weight.dim() == 2:
             output: Tensor = super().forward(input)  # type: ignore[no-untyped-call]
             return output
         if len(linear) == len(between) or not all(isinstance(layer, nn.ReLU) for layer in between):
-            raise NotImplementedError("seeds are stacked on the CPU where a ReLU stands between each two layers")
+            raise NotImplementedError("seeds are stacked where a ReLU stands between each two layers")
         weights: list[Any] = [layer.weight for layer in linear]
         biases: list[Any] = [layer.bias for layer in linear]
         exact = _all_exact(input.shape[:2], tuple(weight.shape[1:] for weight in weights), torch.get_num_threads())

@@ -30,7 +30,7 @@ from mtrepro.networks.actor_critic import Networks, Seen
 from mtrepro.networks.mlp import initialise
 from mtrepro.networks.tasks import BatchTasks, chosen
 from mtrepro.soft_actor_critic.settings import SacSettings
-from mtrepro.soft_actor_critic.together import Together, worth_stacking
+from mtrepro.soft_actor_critic.together import Together, learn_together
 
 S = TypeVar("S", bound=SacSettings)  # a method's own settings
 
@@ -100,7 +100,7 @@ class SoftActorCritic(ABC, Generic[S]):
         """Losses of single rows (..., batch) as they count in the mean over the batch."""
         return losses
 
-    stackable = False  # whether its networks take parameters of stacked seeds: (seeds, ...), networks/stacked.py
+    stackable = False  # whether its networks are `Layers`, whose stacked seeds have on the CPU the bits of single ones
     temperature_weight = 1.0  # of the mean over the batch in the temperature loss
 
     # Acting
@@ -150,7 +150,7 @@ class SoftActorCritic(ABC, Generic[S]):
         Of the draw and of what the optimisers hold, nothing else: it takes from no random stream.
         """
         tasks = BatchTasks(draw.batch.task, self.problem.tasks, draw.longest)
-        codes = None if self.task_encoder is None else self.precision.of(self.task_encoder)
+        codes = self._update_codes()
         critic_loss, critics = self._critic_loss(draw, tasks, codes)
         encoder_gradients = self._descend_critics(critic_loss)
         actor_loss, actor, surplus = self._actor_loss(draw, tasks, codes)
@@ -221,6 +221,9 @@ class SoftActorCritic(ABC, Generic[S]):
     def _codes(self) -> Tensor | None:
         return None if self.task_encoder is None else self.task_encoder()
 
+    def _update_codes(self) -> Tensor | None:
+        return None if self.task_encoder is None else self.precision.of(self.task_encoder)
+
     def _see(self, observation: Tensor, tasks: BatchTasks, codes: Tensor | None) -> Seen:
         return Seen(observation.flatten(-len(self.problem.observation_shape)).float(), tasks, codes)
 
@@ -238,7 +241,7 @@ class SoftActorCritic(ABC, Generic[S]):
     @classmethod
     def together(cls, agents: Sequence[SoftActorCritic[S]]) -> Together | None:
         """The updates of several seeds at once, where that is exact and no loss."""
-        return Together(agents) if cls.stackable and worth_stacking(agents) else None
+        return learn_together(agents, cls.stackable)
 
     # What the loop asks
 

@@ -1,8 +1,10 @@
 """The agents of several seeds that learn at once: each stays whole by itself, only the update is one for all.
 
-Each agent's parameters become views into stacked ones, (seeds, *shape). `stack` is an agent whose networks hold these:
-what `agent.py` writes of (batch, ...) holds of (seeds, batch, ...), so there is one text of the update. Random streams,
-replay, moments, meters and checkpoints remain each agent's own.
+Each agent's parameters become views into stacked ones, (seeds, *shape). `stack` is an agent whose networks hold these,
+so there is one text of the update. Random streams, replay, moments, meters and checkpoints remain each agent's own.
+
+On the CPU what `agent.py` writes of (batch, ...) is computed of (seeds, batch, ...), by layers that take both and in
+the bits of each seed alone. On a GPU, where no bits are promised, it is mapped over the seeds (`vectorised.py`).
 """
 
 from __future__ import annotations
@@ -15,8 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from mtrepro.engine.adam import Adam
+from mtrepro.engine.compilation import Compiled
+from mtrepro.engine.execution import Execution, Executions
 from mtrepro.engine.replay import Batch
 from mtrepro.networks.stacked import ALIGNMENT, room
+from mtrepro.soft_actor_critic.vectorised import vectorise
 
 if TYPE_CHECKING:
     from mtrepro.networks.actor_critic import Critics
@@ -27,16 +32,32 @@ SMALL_UPDATE = 1 << 22  # multiplications in a pass through one critic: up to he
 _PARALLEL = 1 << 15  # numbers from which torch shares an operation among threads: sums get another order
 
 
-def worth_stacking(agents: Sequence[SoftActorCritic[Any]]) -> bool:
-    """Whether the update of these agents at once is exact and no slower than one after the other.
+def learn_together(agents: Sequence[SoftActorCritic[Any]], stackable: bool) -> Together | None:
+    """The updates of these agents at once, or None: on the CPU where they would not be exact or gain nothing."""
+    if agents[0].device.type != "cpu":
+        return mapped(agents)
+    return Together(agents) if stackable and worth_stacking(agents) else None
 
-    On the CPU large products leave nothing to gain, and activations of all seeds no longer fit into its caches. Exact
-    are batches whose rows begin where an allocation may begin, and so few seeds that no thread helps with sums and
-    functions of their actions.
+
+def mapped(agents: Sequence[SoftActorCritic[Any]]) -> Together | None:
+    """The updates of these agents mapped over them, or None where that fails; then it is said why."""
+    together = Together(agents, mapped=True)
+    if (trouble := together.trouble()) is None:
+        return together
+    for agent in agents:
+        if agent.problem.execution is not None and agent.problem.execution.say:
+            agent.problem.execution.say(f"seeds are updated one after the other: {trouble}")
+    return None
+
+
+def worth_stacking(agents: Sequence[SoftActorCritic[Any]]) -> bool:
+    """Whether the update of these agents at once is exact and no slower than one after the other, on the CPU.
+
+    Large products leave nothing to gain, and activations of all seeds no longer fit into its caches. Exact are batches
+    whose rows begin where an allocation may begin, and so few seeds that no thread helps with sums and functions of
+    their actions.
     """
     agent = agents[0]
-    if agent.device.type != "cpu":
-        return True
     if agent.precision.name != "fp32":
         return False
     rows: int = agent.settings.batch
@@ -46,16 +67,17 @@ def worth_stacking(agents: Sequence[SoftActorCritic[Any]]) -> bool:
 
 
 class Together:
-    """One update of every agent at once; the agents have the same settings."""
+    """One update of every agent at once; the agents have the same settings.
 
-    def __init__(self, agents: Sequence[SoftActorCritic[Any]]) -> None:
+    Args:
+        mapped: map what an agent computes over the seeds, instead of having its layers compute all seeds.
+    """
+
+    def __init__(self, agents: Sequence[SoftActorCritic[Any]], mapped: bool = False) -> None:
         self.agents = list(agents)
-        for agent in agents:
-            if agent.problem.execution is not None and agent.problem.execution.recorder is not None:
-                agent.problem.execution.fall_back("several seeds learn at once, which is not recorded")
         first = self.agents[0]
         own = (first.replay, first.noise, first.random_actions, first.meters, first.problem, first.settings)
-        not_used = (first._computed,)  # the stack's `_update` alone is called; the other leads to open files
+        not_used = (first._computed,)  # there is one of all; this one leads to open files
         self.stack = copy.deepcopy(first, {id(each): each for each in (*own, *not_used)})
         stacked = {
             name: _StackedAdam(optimiser.parameters, [agent.optimisers[name] for agent in self.agents])
@@ -66,13 +88,34 @@ class Together:
         _share([each for each in everything if id(each[0]) not in moved])  # the targets, and what nothing moves
         self.stack.optimisers = {**stacked}
         self.stack.judges = _without_gradients(self.stack.critics)
+        if mapped:
+            vectorise(self.stack)
+        for agent in self.agents:
+            agent._computed.forget()  # its recordings are of where its parameters were
+        execution = Executions([agent.problem.execution or Execution() for agent in self.agents])
+        self._computed = Compiled(self.stack._update, self.stack._moved, execution)
         self._room, self._rooms = _rooms(self.agents)
+
+    def trouble(self) -> str | None:
+        """Why an update is not possible; it is tried, and what it changed is put back."""
+        state = self.stack._moved()
+        before = [each.clone() for each in state]
+        for each in (*self._room.batch, self._room.next_noise, self._room.noise):
+            each.zero_()
+        try:
+            self.stack._update(self._room._replace(longest=self.stack.settings.batch))
+        except RuntimeError as error:  # torch's own: an operation that cannot be mapped
+            return str(error).partition("\n")[0]
+        finally:
+            with torch.no_grad():
+                torch._foreach_copy_(state, before)
+        return None
 
     def learn(self) -> None:
         """One update of each, taken off what it owes."""
         counted = [agent._draw(room).longest for agent, room in zip(self.agents, self._rooms, strict=True)]
         longest = max((each for each in counted if each is not None), default=None)
-        reported = self.stack._update(self._room._replace(longest=longest))
+        reported = self._computed(self._room._replace(longest=longest))
         names, rows = tuple(reported), torch.stack([each.detach() for each in reported.values()], -1).double()
         for agent, row in zip(self.agents, rows.unbind(), strict=True):
             agent.meters.add_row(names, row)

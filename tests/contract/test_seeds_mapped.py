@@ -1,0 +1,172 @@
+"""Several seeds whose updates are mapped over them, as on a GPU: here on the CPU, with the replay of a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+
+from mtrepro.engine.device_replay import DeviceReplay
+from mtrepro.engine.execution import Execution
+from mtrepro.soft_actor_critic.agent import SoftActorCritic
+from mtrepro.soft_actor_critic.together import Together, mapped
+from mtrepro.specification import Learner
+from tests.contract.executions import Refusing, Rerun
+from tests.contract.test_methods import Watcher, trainer
+from tests.contract.test_seeds import FORMS
+from tests.contract.test_variants import settings
+
+SEEDS = (0, 3, 5)
+UPDATES = 4
+APART = 0.01  # of the way that four updates go: batched products round otherwise, and Adam's first steps are as large
+# for a gradient that is nothing but rounding. Another seed's noise, batch or parameter leads as far away as the way is.
+
+
+@pytest.fixture(autouse=True)
+def _replay_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mtrepro.soft_actor_critic.agent.replay_on", lambda _: DeviceReplay)
+
+
+def learners(method: str, given: dict[str, Any], **changed: Any) -> list[SoftActorCritic[Any]]:
+    """Agents of some seeds, ready to learn."""
+    agents = []
+    for seed in SEEDS:
+        run = trainer(method, settings=given, seed=seed, **changed)
+        while not run.method.owed:
+            run.go_on(Watcher())
+        assert isinstance(run.method, SoftActorCritic)
+        agents.append(run.method)
+    return agents
+
+
+def tensors(agent: SoftActorCritic[Any]) -> list[torch.Tensor]:
+    return [each.detach().clone() for each in agent._moved()]
+
+
+def assert_near(found: Sequence[SoftActorCritic[Any]], expected: Sequence[SoftActorCritic[Any]], before: Any) -> None:
+    for mine, its, then in zip(found, expected, before, strict=True):
+        moved = 0
+        for one, other, was in zip(tensors(mine), tensors(its), then, strict=True):
+            assert float((one - other).norm()) <= APART * float((other - was).norm())
+            moved += not torch.equal(other, was)
+        assert moved > 10, "hardly anything was compared"
+
+
+def actor_critics() -> list[tuple[str, dict[str, Any]]]:
+    made = {name: trainer(name).method for name in dict.fromkeys(name for name, _ in FORMS)}
+    return [form for form in FORMS if isinstance(made[form[0]], SoftActorCritic)]
+
+
+FAMILY = actor_critics()
+
+
+@pytest.mark.parametrize(("method", "changed"), FAMILY, ids=[f"{m} {c or 'default'}" for m, c in FAMILY])
+def test_mapped_updates_are_those_of_each_alone_up_to_rounding(method: str, changed: dict[str, Any]) -> None:
+    given = settings(method, changed)
+    agents, alone = learners(method, given), learners(method, given)
+    before = [tensors(agent) for agent in agents]
+    together = mapped(agents)
+    assert together is not None, "nothing is mapped, so nothing was compared"
+    for agent, then in zip(agents, before, strict=True):
+        assert all(torch.equal(*pair) for pair in zip(tensors(agent), then, strict=True)), "what was tried is put back"
+    for _ in range(UPDATES):
+        together.learn()
+        for agent in alone:
+            agent.learn()
+    assert_near(agents, alone, before)
+    for mine, its in zip(agents, alone, strict=True):
+        assert mine.owed == its.owed
+        assert mine.metrics() == pytest.approx(its.metrics(), rel=1e-3, abs=1e-4)
+    assert [agent.noise.get_state().tolist() for agent in agents] == [a.noise.get_state().tolist() for a in alone]
+
+
+def test_products_are_rounded_to_bf16_where_that_is_asked() -> None:
+    given, bf16 = settings("care", {}), Learner(precision="bf16")
+    agents, alone, in_full = (learners("care", given, learner=each) for each in (bf16, bf16, Learner()))
+    for each in (mapped(agents), mapped(in_full), *alone):
+        assert each is not None
+        each.learn()
+    losses = [[agent.metrics()["critic_loss"] for agent in each] for each in (agents, alone, in_full)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3), "8 binary digits, in sums of other orders"
+    assert losses[0] != losses[2]
+
+
+def record_with(recorder: type[Rerun], monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Runs made from here on record; returns what they will have said."""
+    said: list[str] = []
+    monkeypatch.setattr("mtrepro.training.execution", lambda *_: Execution("fp32", recorder(), said.append))
+    return said
+
+
+def executions(agents: Sequence[SoftActorCritic[Any]]) -> list[Execution]:
+    return [agent.problem.execution for agent in agents if agent.problem.execution is not None]
+
+
+def course(agents: list[SoftActorCritic[Any]]) -> None:
+    """Alone, together, alone, together with fewer: as seeds that are not always in step."""
+    for members in (agents, None, agents, agents[:2]):
+        if members is None:
+            for agent in agents:
+                agent.learn()
+            continue
+        together = Together(members, mapped=True)
+        for _ in range(2):
+            together.learn()
+    for agent in agents:
+        agent.learn()
+
+
+def test_recorded_groups_have_the_bits_of_eager_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = settings("care", {})
+    eager = learners("care", given)
+    said = record_with(Rerun, monkeypatch)
+    recorded = learners("care", given)
+    course(eager)
+    course(recorded)
+    for mine, its in zip(recorded, eager, strict=True):
+        assert all(torch.equal(*pair) for pair in zip(tensors(mine), tensors(its), strict=True))
+    assert [(each.replayed, each.mode) for each in executions(recorded)] == 3 * [(True, "graph")] and not said
+
+
+def test_a_recording_that_fails_is_given_up_for_every_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = settings("mt_sac", {})
+    eager = learners("mt_sac", given)
+    said = record_with(Refusing, monkeypatch)
+    agents = learners("mt_sac", given)
+    for each in (eager, agents):
+        together = mapped(each)
+        assert together is not None
+        together.learn()
+    for mine, its in zip(agents, eager, strict=True):
+        assert all(torch.equal(*pair) for pair in zip(tensors(mine), tensors(its), strict=True))
+    assert len(said) == len(SEEDS) and all("when stream is capturing" in each for each in said)
+    assert [(each.mode, each.replayed) for each in executions(agents)] == 3 * [("eager", False)]
+
+
+def test_a_seed_that_had_given_up_recording_brings_the_others_to_do_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    record_with(Rerun, monkeypatch)
+    agents = learners("mt_sac", settings("mt_sac", {}))
+    made = executions(agents)
+    made[1].fall_back("no memory")
+    Together(agents, mapped=True).learn()
+    assert [each.described() for each in made] == [
+        f"eager, because {reason}"
+        for reason in ("as another seed's: no memory", "no memory", "as another seed's: no memory")
+    ]
+
+
+def test_what_cannot_be_mapped_is_said_and_left_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = record_with(Rerun, monkeypatch)
+    agents = learners("mt_sac", settings("mt_sac", {}))
+    before = [tensors(agent) for agent in agents]
+    real = type(agents[0])._actor_loss
+    monkeypatch.setattr(
+        type(agents[0]), "_actor_loss", lambda its, draw, *rest: (draw.noise.sum().item(), real(its, draw, *rest))[1]
+    )
+    assert mapped(agents) is None
+    assert len(said) == len(SEEDS) and all(each.startswith("seeds are updated one after the other: ") for each in said)
+    for agent, then in zip(agents, before, strict=True):
+        assert all(torch.equal(*pair) for pair in zip(tensors(agent), then, strict=True))
+        agent.learn()
