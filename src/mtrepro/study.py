@@ -70,7 +70,9 @@ class Study(Strict):
     benchmark: BenchmarkChoice = Field(description="a name in config/benchmarks/, or a name and changed settings")
     budget: int = Field(gt=0, description="vector steps of every run; transitions = steps x tasks")
     seeds: list[int] = Field(min_length=1, description="one run of every arm for each seed")
-    seeds_per_job: int = Field(1, gt=0, description="seeds of an arm that one job trains at once; same results")
+    seeds_per_job: int = Field(
+        1, gt=0, description="seeds of an arm that one job trains at once; on a CPU same results"
+    )
     evaluation: StudyEvaluation
     metrics_every: int = Field(500, gt=0, description="vector steps between the rows of training.csv")
     settings: dict[str, Any] = Field({}, description="settings shared by all arms whose method knows them")

@@ -3,7 +3,7 @@
     while steps are left:   learn what is owed -> evaluate if due -> act -> step the environments -> observe
 
 Several seeds of one arm may go through it in step, so that a method can do their updates at once; nothing passes
-between them, so each has the bits that it has alone, whoever is beside it.
+between them. On a CPU each has the bits that it has alone, whoever is beside it.
 
 Between any two of these the monitor may save the trainer's whole state or stop it; what it answers never changes a
 result. With stale policies the last owed update is computed while the environments move, by what the policy was before:

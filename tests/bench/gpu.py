@@ -47,8 +47,7 @@ def measure_updates(
             rows += _rows_of(name, make, effort, recorder)
     notes = (
         "MT10, 39 numbers, batch 1280 of all tasks, default settings, fp32; Dreamer: 64 x 64 pictures. Eight seeds: "
-        "eight agents in one process, one update each, counted together: of the SAC family mapped over the seeds, of "
-        "Dreamers in turn. x one seed: updates a second of eight beside those of one.",
+        "eight agents in one process, one update each, counted together: mapped over the seeds, or in turn. x one seed: updates a second of eight beside those of one.",
         f"apart: largest distance of a group of parameters after {UPDATES} recorded updates from the eager ones, in % "
         "of the way that the eager ones went; nothing where recording failed, and the row's updates are then eager.",
     )
@@ -128,10 +127,12 @@ def main(words: Sequence[str] | None = None) -> None:
 
 def _rows_of(name: str, make: Callable[[Execution], Any], effort: Effort, recorder: MakeRecorder) -> list[Row]:
     rates: dict[str, Callable[[], float]] = {}
+    learners: dict[str, tuple[Updates, list[Execution]]] = {}
     for mode in ("eager", "graph"):
         for seeds in SEEDS:
             executions = [Execution(recorder=recorder() if mode == "graph" else None) for _ in range(seeds)]
-            rates[f"{mode}, {seeds}"] = partial(_rate, Updates(), [make(each) for each in executions], effort)
+            learners[f"{mode}, {seeds}"] = learn, _ = Updates(), executions
+            rates[f"{mode}, {seeds}"] = partial(_rate, learn, [make(each) for each in executions], effort)
     found = in_turn(effort.repeats, rates)
     try:
         apart = {"apart, %": [100 * distance(make, recorder(), min(UPDATES, 5 * effort.updates))]}
@@ -139,7 +140,7 @@ def _rows_of(name: str, make: Callable[[Execution], Any], effort: Effort, record
         apart = {}
     return [
         Row(
-            f"{name}: {mode}, {seeds} seed{'s' * (seeds > 1)}", "ours", "updates/s", values, 1, 1,
+            f"{name}: {mode}, {_words(seeds, *learners[f'{mode}, {seeds}'])}", "ours", "updates/s", values, 1, 1,
             {
                 "x eager": ratios(values, found[f"eager, {seeds}"]), "x one seed": ratios(values, found[f"{mode}, 1"]),
                 **(apart if mode == "graph" and seeds == 1 else {}),
@@ -147,6 +148,12 @@ def _rows_of(name: str, make: Callable[[Execution], Any], effort: Effort, record
         )
         for mode in ("eager", "graph") for seeds in SEEDS if (values := found[f"{mode}, {seeds}"])
     ]  # fmt: skip
+
+
+def _words(seeds: int, learn: Updates, executions: list[Execution]) -> str:
+    """How many seeds there were, and how they really learned."""
+    words = f"{seeds} seeds {'in turn' if learn.together is None else 'mapped'}" if seeds > 1 else "1 seed"
+    return f"{words}, fell back to eager" if any(each.fallback is not None for each in executions) else words
 
 
 def _rate(learn: Updates, methods: list[Any], effort: Effort) -> float:

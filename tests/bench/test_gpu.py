@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.bench.agreement import distance
+from tests.bench.agreement import distance, distance_of_seeds
 from tests.bench.gpu import NO_GPU, main, measure_care, measure_training, measure_updates
 from tests.bench.measuring import record, write
 from tests.bench.showing import cells
@@ -24,7 +24,7 @@ def test_updates_are_measured_eager_and_recorded_for_one_seed_and_eight(tmp_path
     content = record("gpu", LEAST, lambda effort: measure_updates(effort, CPU, Rerun, ["MT-SAC"], width=16, batch=40))
     rows = json.loads(write(content, tmp_path).read_text())["rows"]
     assert [row["name"] for row in rows] == [
-        f"MT-SAC: {mode}, {seeds}" for mode in ("eager", "graph") for seeds in ("1 seed", "8 seeds")
+        f"MT-SAC: {mode}, {seeds}" for mode in ("eager", "graph") for seeds in ("1 seed", "8 seeds in turn")
     ]
     assert all(row["median"] > 0 for row in rows)
     assert rows[2]["beside"]["apart, %"]["median"] == 0, "on the CPU a recording has the eager bits"
@@ -47,6 +47,16 @@ def test_the_distance_is_none_for_a_true_recording_and_there_is_none_for_a_faile
     for recorder in (Refusing(), Forgetful()):
         with pytest.raises(RuntimeError, match="not recorded: "):
             distance(make, recorder, 3)
+
+
+def test_the_distance_of_seeds_is_none_for_a_true_recording_and_small_beside_each_alone() -> None:
+    def make(execution, seed):  # type: ignore[no-untyped-def]
+        return make_method("mt_sac", 500, execution=execution, seed=seed, batch=40, width=16)
+
+    assert distance_of_seeds(make, [Rerun() for _ in range(3)], 6) == 0
+    assert 0 < distance_of_seeds(make, [None] * 3, 4, mapped=False) < 0.01
+    with pytest.raises(RuntimeError, match="not recorded: "):
+        distance_of_seeds(make, [Forgetful() for _ in range(3)], 4)
 
 
 def test_without_a_gpu_it_says_so(capsys: pytest.CaptureFixture[str]) -> None:

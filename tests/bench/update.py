@@ -77,6 +77,7 @@ def make_method(
     tasks: tuple[str, ...] = MT10,
     device: torch.device = CPU,
     execution: Execution | None = None,
+    seed: int = 0,
     **changed: Any,
 ) -> SoftActorCritic:
     """A method with its default settings and a replay full of random transitions."""
@@ -84,9 +85,9 @@ def make_method(
     settings = resolve_settings(name, given, f"config/methods/{name}.yaml: settings")
     mask = np.ones((len(tasks), ACTIONS), np.bool_)
     problem = Problem(tasks, (OBSERVATION,), np.dtype(np.float32), ACTIONS, mask, 500, execution=execution)
-    method = load_method(name)(settings, problem, 0, device)
+    method = load_method(name)(settings, problem, seed, device)
     assert isinstance(method, SoftActorCritic)
-    generator = np.random.default_rng(0)
+    generator = np.random.default_rng(seed)
     for name in ("observation", "next_observation", "action", "reward"):
         column = getattr(method.replay, name)
         values = generator.random(column.shape, dtype=np.float32)

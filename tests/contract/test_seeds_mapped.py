@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from mtrepro.engine import checkpoint
+from mtrepro.engine.compilation import Compiled
 from mtrepro.engine.device_replay import DeviceReplay
 from mtrepro.engine.execution import Execution
 from mtrepro.soft_actor_critic.agent import SoftActorCritic
-from mtrepro.soft_actor_critic.together import Together, mapped
+from mtrepro.soft_actor_critic.together import Together, learn_mapped
 from mtrepro.specification import Learner
+from mtrepro.training import Stopped, Trainer, train_in_step
 from tests.contract.executions import Refusing, Rerun
-from tests.contract.test_methods import Watcher, trainer
-from tests.contract.test_seeds import FORMS
+from tests.contract.test_methods import Watcher, fingerprint, trainer
+from tests.contract.test_seeds import FORMS, group
 from tests.contract.test_variants import settings
 
 SEEDS = (0, 3, 5)
@@ -67,7 +71,7 @@ def test_mapped_updates_are_those_of_each_alone_up_to_rounding(method: str, chan
     given = settings(method, changed)
     agents, alone = learners(method, given), learners(method, given)
     before = [tensors(agent) for agent in agents]
-    together = mapped(agents)
+    together = learn_mapped(agents)
     assert together is not None, "nothing is mapped, so nothing was compared"
     for agent, then in zip(agents, before, strict=True):
         assert all(torch.equal(*pair) for pair in zip(tensors(agent), then, strict=True)), "what was tried is put back"
@@ -85,7 +89,7 @@ def test_mapped_updates_are_those_of_each_alone_up_to_rounding(method: str, chan
 def test_products_are_rounded_to_bf16_where_that_is_asked() -> None:
     given, bf16 = settings("care", {}), Learner(precision="bf16")
     agents, alone, in_full = (learners("care", given, learner=each) for each in (bf16, bf16, Learner()))
-    for each in (mapped(agents), mapped(in_full), *alone):
+    for each in (learn_mapped(agents), learn_mapped(in_full), *alone):
         assert each is not None
         each.learn()
     losses = [[agent.metrics()["critic_loss"] for agent in each] for each in (agents, alone, in_full)]
@@ -104,20 +108,38 @@ def executions(agents: Sequence[SoftActorCritic[Any]]) -> list[Execution]:
     return [agent.problem.execution for agent in agents if agent.problem.execution is not None]
 
 
+@pytest.fixture
+def _pinned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a CUDA graph does: a recording changes the memory that it was made for, wherever the tensors are now."""
+    record, call = Compiled._record, Compiled.__call__
+    places: dict[int, list[int]] = {}
+
+    def place(its: Any) -> list[int]:
+        return [each.data_ptr() for each in its.changed()]
+
+    def record_and_note(its: Any, *given: Any) -> Any:
+        outputs = record(its, *given)
+        places[id(its)] = place(its)
+        return outputs
+
+    def look_and_call(its: Any, inputs: Any) -> Any:
+        assert not its._recordings or places[id(its)] == place(its), "a recording of tensors that lie elsewhere now"
+        return call(its, inputs)
+
+    monkeypatch.setattr(Compiled, "_record", record_and_note)
+    monkeypatch.setattr(Compiled, "__call__", look_and_call)
+
+
 def course(agents: list[SoftActorCritic[Any]]) -> None:
     """Alone, together, alone, together with fewer: as seeds that are not always in step."""
-    for members in (agents, None, agents, agents[:2]):
-        if members is None:
-            for agent in agents:
-                agent.learn()
-            continue
-        together = Together(members, mapped=True)
+    for together in (None, agents, None, agents[:2], None):
+        learners = agents if together is None else [Together(together, mapped=True)]
         for _ in range(2):
-            together.learn()
-    for agent in agents:
-        agent.learn()
+            for each in learners:
+                each.learn()
 
 
+@pytest.mark.usefixtures("_pinned")
 def test_recorded_groups_have_the_bits_of_eager_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     given = settings("care", {})
     eager = learners("care", given)
@@ -128,6 +150,58 @@ def test_recorded_groups_have_the_bits_of_eager_ones(monkeypatch: pytest.MonkeyP
     for mine, its in zip(recorded, eager, strict=True):
         assert all(torch.equal(*pair) for pair in zip(tensors(mine), tensors(its), strict=True))
     assert [(each.replayed, each.mode) for each in executions(recorded)] == 3 * [(True, "graph")] and not said
+    words = ["graph; alone and mapped over 3 seeds", "graph; alone and mapped over 3 seeds and mapped over 2 seeds"]
+    assert [each.described() for each in executions(recorded)] == [words[1], words[1], words[0]]
+    assert all(each.mixed for each in executions(recorded))
+
+
+def in_step(runs: list[Trainer], monkeypatch: pytest.MonkeyPatch, stop: int | None = None) -> list[dict[str, Any]]:
+    """Train the runs as on a GPU; their fingerprints, less the word on how they were computed."""
+    monkeypatch.setattr("mtrepro.soft_actor_critic.agent.learn_together", lambda agents, _: learn_mapped(agents))
+    train_in_step(runs, [Watcher(), Watcher(stop), Watcher()])
+    return [{key: value for key, value in fingerprint(run).items() if key != "execution"} for run in runs]
+
+
+@pytest.mark.usefixtures("_pinned")
+@pytest.mark.parametrize("method", ["mt_sac", "multi_head"])
+def test_a_group_that_nothing_befalls_has_the_same_bits_again_also_recorded(
+    method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = settings(method, {})
+    runs = group(method, given)
+    expected = in_step(runs, monkeypatch)
+    assert [run.execution.described() for run in runs] == 3 * ["eager; mapped over 3 seeds"]
+    assert not any(run.execution.mixed for run in runs)
+    assert in_step(group(method, given), monkeypatch) == expected
+    record_with(Rerun, monkeypatch)
+    assert in_step(group(method, given), monkeypatch) == expected
+
+
+@pytest.mark.usefixtures("_pinned")
+def test_runs_that_do_not_stay_together_are_marked_as_not_bit_exact(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    given = settings("care", {})
+    record_with(Rerun, monkeypatch)
+    runs = group("care", given, 110)
+    with pytest.raises(Stopped):
+        in_step(runs, monkeypatch, stop=55)
+    assert not any(run.execution.mixed for run in runs)
+    for run in runs:
+        checkpoint.save(tmp_path / str(run.specification.seed), run.step, run.state())
+    runs = group("care", given, 110)
+    for run in runs:
+        state = checkpoint.load(tmp_path / str(run.specification.seed), print)
+        assert state is not None
+        run.load_state(state)
+    broken = runs[2].method
+    look = broken.trouble
+    monkeypatch.setattr(broken, "trouble", lambda: "broken on purpose" if runs[2].step > 80 else look())
+    in_step(runs, monkeypatch)
+    assert runs[2].diverged and not runs[0].diverged
+    smaller = "graph; mapped over 3 seeds and mapped over 2 seeds"
+    assert [run.execution.described() for run in runs] == [smaller, smaller, "graph; mapped over 3 seeds"]
+    assert [run.execution.mixed for run in runs] == [True, True, False]
 
 
 def test_a_recording_that_fails_is_given_up_for_every_seed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,7 +210,7 @@ def test_a_recording_that_fails_is_given_up_for_every_seed(monkeypatch: pytest.M
     said = record_with(Refusing, monkeypatch)
     agents = learners("mt_sac", given)
     for each in (eager, agents):
-        together = mapped(each)
+        together = learn_mapped(each)
         assert together is not None
         together.learn()
     for mine, its in zip(agents, eager, strict=True):
@@ -152,7 +226,7 @@ def test_a_seed_that_had_given_up_recording_brings_the_others_to_do_so(monkeypat
     made[1].fall_back("no memory")
     Together(agents, mapped=True).learn()
     assert [each.described() for each in made] == [
-        f"eager, because {reason}"
+        f"eager, because {reason}; mapped over 3 seeds"
         for reason in ("as another seed's: no memory", "no memory", "as another seed's: no memory")
     ]
 
@@ -165,7 +239,7 @@ def test_what_cannot_be_mapped_is_said_and_left_as_it_was(monkeypatch: pytest.Mo
     monkeypatch.setattr(
         type(agents[0]), "_actor_loss", lambda its, draw, *rest: (draw.noise.sum().item(), real(its, draw, *rest))[1]
     )
-    assert mapped(agents) is None
+    assert learn_mapped(agents) is None
     assert len(said) == len(SEEDS) and all(each.startswith("seeds are updated one after the other: ") for each in said)
     for agent, then in zip(agents, before, strict=True):
         assert all(torch.equal(*pair) for pair in zip(tensors(agent), then, strict=True))

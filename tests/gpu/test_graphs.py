@@ -1,4 +1,4 @@
-"""On a GPU: 100 recorded updates of every method stay with the eager ones. `make gpu-test`."""
+"""On a GPU: 100 recorded updates of every method, and of several seeds, stay with eager ones. `make gpu-test`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 from mtrepro.engine.compilation import CudaGraphs
 from mtrepro.engine.execution import Execution, be_deterministic
-from tests.bench.agreement import TOLERANCE, distance
+from tests.bench.agreement import TOLERANCE, UPDATES, distance, distance_of_seeds
 from tests.bench.dreamer import ARMS as DREAMERS
 from tests.bench.dreamer import make_dreamer
 from tests.bench.family import ARMS
@@ -21,10 +21,13 @@ CUDA = torch.device("cuda")
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU, and MTREPRO_GPU_TESTS=1")
 
 
-def actor_critic(name: str, sampling: str, execution: Execution) -> Any:
+FEW = 4  # updates after which seeds mapped together are still near those alone, whose products round otherwise
+
+
+def actor_critic(name: str, sampling: str, execution: Execution, seed: int = 0) -> Any:
     method, changed = ARMS[name]
     settings = {"replay_sampling": sampling} | changed
-    return make_method(method, 20_000, device=CUDA, execution=execution, **settings)
+    return make_method(method, 20_000, device=CUDA, execution=execution, seed=seed, **settings)
 
 
 @pytest.mark.parametrize("sampling", ["uniform", "stratified"])
@@ -34,6 +37,15 @@ def test_an_actor_critic_recorded_stays_with_the_eager_one(name: str, sampling: 
         pytest.skip("single agents refuse uniform draws")
     be_deterministic(CUDA)
     assert distance(partial(actor_critic, name, sampling), CudaGraphs()) <= TOLERANCE
+
+
+@pytest.mark.parametrize("name", ARMS)
+def test_seeds_of_an_actor_critic_mapped_together_stay_with_eager_ones_and_with_each_alone(name: str) -> None:
+    be_deterministic(CUDA)
+    make = partial(actor_critic, name, "stratified")
+    recorders = [CudaGraphs() for _ in range(3)]
+    assert distance_of_seeds(make, recorders, UPDATES) <= TOLERANCE
+    assert distance_of_seeds(make, [None] * 3, FEW, mapped=False) <= TOLERANCE
 
 
 @pytest.mark.parametrize("name", DREAMERS)

@@ -45,14 +45,20 @@ class Recorder(Protocol):
 
 
 class CudaGraphs:
-    """Records CUDA graphs; those of one run share their memory, because one follows the other."""
+    """Records CUDA graphs; those of one run share their memory, because one follows the other.
+
+    The last graph is held, so that its memory is there to share, and the stream is the recorder's own: a graph that
+    goes takes the matrix library's memory of its stream with it.
+    """
 
     def __init__(self) -> None:
-        self._pool: Any = None
+        self._last: Any = None
+        self._stream: Any = None
 
     def warm_up(self, call: Callable[[], object], times: int) -> None:
         """On a stream beside the current one, as torch asks for before a capture."""
-        current, beside = torch.cuda.current_stream(), cast(Any, torch.cuda.Stream)()
+        current = torch.cuda.current_stream()
+        self._stream = beside = self._stream or cast(Any, torch.cuda.Stream)()
         beside.wait_stream(current)
         with torch.cuda.stream(beside):
             for _ in range(times):
@@ -62,9 +68,9 @@ class CudaGraphs:
     def record(self, call: Callable[[], Outputs]) -> tuple[Callable[[], None], Outputs]:
         """Capture the call; nothing is executed."""
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool):
+        with torch.cuda.graph(graph, pool=self._last and self._last.pool(), stream=self._stream):
             outputs = call()
-        self._pool = graph.pool()
+        self._last = graph
         return graph.replay, outputs
 
 
@@ -131,7 +137,7 @@ class Compiled(Generic[Inputs]):
             with torch.enable_grad():
                 return self.function(inputs)
         self._recordings[kind] = list(_tensors(held)), replay, outputs
-        self.execution.replays()
+        self.execution.note_replay()
         return outputs
 
 

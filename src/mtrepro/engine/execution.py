@@ -14,6 +14,7 @@ from mtrepro.errors import SpecificationError
 
 Mode = Literal["eager", "graph"]
 Choice = Literal["auto", "eager", "graph"]
+ALONE = "alone"  # the company of a run whose updates no other run's are part of
 
 
 class Execution:
@@ -30,6 +31,7 @@ class Execution:
         self.precision_name, self.recorder, self.say = precision, recorder, say
         self.replayed = False  # whether any update so far was a recording's
         self.fallback: str | None = None  # why updates are eager that were to be recorded
+        self.company: list[str] = []  # in which updates were computed: alone, mapped over so many seeds
 
     def precision(self, device: torch.device) -> Precision:
         """The precision of products on a device."""
@@ -42,12 +44,13 @@ class Execution:
 
     def described(self) -> str:
         """How updates were computed, in words for a record."""
-        return self.mode if self.fallback is None else f"{self.mode}, because {self.fallback}"
+        words = self.mode if self.fallback is None else f"{self.mode}, because {self.fallback}"
+        return words if self.company in ([], [ALONE]) else f"{words}; {' and '.join(self.company)}"
 
     @property
     def mixed(self) -> bool:
-        """Whether some updates were replayed and later ones are not: the run has no second of the same bits."""
-        return self.replayed and self.fallback is not None
+        """Whether updates were computed in different ways as it happened: the run has no second of the same bits."""
+        return (self.replayed and self.fallback is not None) or len(self.company) > 1
 
     def fall_back(self, reason: str) -> None:
         """Record nothing more."""
@@ -55,17 +58,22 @@ class Execution:
         if self.say:
             self.say(f"updates are computed eagerly from here on: {reason}")
 
-    def replays(self) -> None:
+    def note_replay(self) -> None:
         """From here on some update was a recording's."""
         self.replayed = True
 
+    def note_company(self, company: str) -> None:
+        """Updates are computed in this company."""
+        if company not in self.company:
+            self.company.append(company)
+
     def state(self) -> dict[str, Any]:
         """What must not be tried anew after a resume."""
-        return {"replayed": self.replayed, "fallback": self.fallback}
+        return {"replayed": self.replayed, "fallback": self.fallback, "company": list(self.company)}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Continue as it was."""
-        self.replayed = state["replayed"]
+        self.replayed, self.company = state["replayed"], list(state["company"])
         if state["fallback"] is not None and self.recorder:
             self.fall_back(f"as before the resume: {state['fallback']}")
 
@@ -74,10 +82,15 @@ class Executions(Execution):
     """That of several runs whose updates are one: what befalls it befalls each; it records where all of them would."""
 
     def __init__(self, those: Sequence[Execution]) -> None:
-        super().__init__(those[0].precision_name, those[0].recorder)
+        first = those[0]
+        # a recorder of its own: graphs of others come and go beside its own ones
+        super().__init__(first.precision_name, first.recorder and type(first.recorder)())
         self.those = those
-        fallen = next((each.fallback for each in those if each.fallback is not None), None)
-        if fallen is not None:
+
+    def agree(self) -> None:
+        """Where one of them gave up recording, all do."""
+        fallen = next((each.fallback for each in self.those if each.fallback is not None), None)
+        if fallen is not None and self.recorder is not None:
             self.fall_back(f"as another seed's: {fallen}")
 
     def fall_back(self, reason: str) -> None:
@@ -87,11 +100,11 @@ class Executions(Execution):
             if each.recorder is not None:
                 each.fall_back(reason)
 
-    def replays(self) -> None:
+    def note_replay(self) -> None:
         """From here on some update of each was a recording's."""
-        super().replays()
+        super().note_replay()
         for each in self.those:
-            each.replays()
+            each.note_replay()
 
 
 def be_deterministic(device: torch.device) -> None:

@@ -10,7 +10,7 @@ A method is a module `methods/<name>.py` with
   (key, reason) for sources that will not do, and finds what they left in `Problem.sources`;
 - a class named as the file (`mt_sac` -> `MtSac`) that follows the protocol `Method` below. It may have a class method
   `together(methods)`, which takes several of its own, equal but for their seeds, and gives a `Together` that does their
-  updates at once with the bits that each has alone, or None where it cannot: then they learn one after the other.
+  updates at once, on a CPU with the bits that each has alone, or None where it cannot: they learn one after the other.
 
 A method that can adapt to tasks that it never trained on says so by `adapts: ClassVar[bool] = True` in its settings and
 follows the protocol `Adaptive`, too; a benchmark that holds out tasks is for such methods alone.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -56,12 +57,52 @@ class Groups:
 
     def group(self, rows: Tensor) -> Tensor:
         """(batch, n) -> (tasks, longest, n)."""
-        padded = functional.pad(rows, (0, 0, 0, 1))
-        return padded.index_select(0, self.row).view(self.count, self.longest, rows.shape[1])
+        return _moved(rows, self.row, self.slot, True).view(self.count, self.longest, rows.shape[1])
 
     def ungroup(self, blocks: Tensor) -> Tensor:
         """(tasks, longest, n) -> (batch, n), in the order of the batch."""
-        return blocks.flatten(0, 1).index_select(0, self.slot)
+        return _moved(blocks.flatten(0, 1), self.slot, self.row, False)
+
+
+class _Moved(torch.autograd.Function):
+    """Rows in another order, with rows of zeros between them or without those: (a, n) -> (b, n).
+
+    Where each row is taken at most once, its gradient is moved back, and nothing has to be added up. Of stacked seeds
+    (seeds, a, n) -> (seeds, b, n): still whole rows, where `vmap` by itself would make single numbers of them.
+    """
+
+    @staticmethod
+    def forward(rows: Tensor, index: Tensor, back: Tensor, padded: bool) -> Tensor:
+        """Row index[i] of `rows` at i; with `padded` there is a row of zeros behind the last one."""
+        given = functional.pad(rows, (0, 0, 0, 1)) if padded else rows
+        if given.dim() == 2:
+            return given.index_select(0, index)
+        seeds, length, width = given.shape
+        begin = length * torch.arange(seeds, device=index.device).unsqueeze(1)
+        return given.flatten(0, 1).index_select(0, (begin + index).flatten()).view(seeds, -1, width)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, bool], output: Tensor) -> None:
+        _, index, back, ctx.padded = inputs
+        ctx.save_for_backward(index, back)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        index, back = ctx.saved_tensors
+        return _moved(gradient, back, index, not ctx.padded), None, None, None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *given: Any) -> tuple[Tensor, int]:
+        rows, index, back = (
+            each.expand(info.batch_size, *each.shape) if dim is None else each.movedim(dim, 0)
+            for each, dim in zip(given[:3], in_dims[:3], strict=True)
+        )
+        return _moved(rows, index, back, given[3]), 0
+
+
+def _moved(rows: Tensor, index: Tensor, back: Tensor, padded: bool) -> Tensor:
+    moved: Tensor = _Moved.apply(rows, index, back, padded)  # type: ignore[no-untyped-call]
+    return moved
 
 
 class StackedLinear(nn.Module):

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
@@ -21,7 +22,7 @@ from mtrepro.engine import seeding, streams
 from mtrepro.engine.adam import Adam
 from mtrepro.engine.compilation import Compiled, tensors_of
 from mtrepro.engine.device_replay import replay_on
-from mtrepro.engine.execution import Execution
+from mtrepro.engine.execution import ALONE, Execution
 from mtrepro.engine.meters import Meters
 from mtrepro.engine.replay import Batch, Transitions
 from mtrepro.methods import Array, Problem
@@ -29,6 +30,7 @@ from mtrepro.networks import squashed_gaussian
 from mtrepro.networks.actor_critic import Networks, Seen
 from mtrepro.networks.mlp import initialise
 from mtrepro.networks.tasks import BatchTasks, chosen
+from mtrepro.soft_actor_critic.mapped import over_seeds
 from mtrepro.soft_actor_critic.settings import SacSettings
 from mtrepro.soft_actor_critic.together import Together, learn_together
 
@@ -49,15 +51,16 @@ class SoftActorCritic(ABC, Generic[S]):
 
     def __init__(self, settings: S, problem: Problem, seed: int, device: torch.device) -> None:
         self.settings, self.problem, self.device = settings, problem, device
-        execution = problem.execution or Execution()
-        self.precision = execution.precision(device)
-        self._computed = Compiled(self._update, self._moved, execution)
+        self.execution = problem.execution or Execution()
+        self.precision = self.execution.precision(device)
+        self._computed = Compiled(self._update, self._moved, self.execution)
         built = self.build()
         self.actor, self.critics, self.task_encoder = built.actor, built.critics, built.task_encoder
         initialise(self.actor, seeding.torch_stream(seed, "actor"))
         initialise(self.critics, seeding.torch_stream(seed, "critics"))  # after the actor: what both hold is theirs
         if self.task_encoder is not None:
             initialise(self.task_encoder, seeding.torch_stream(seed, "task encoder"))
+        self.mapped = False  # whether parameters are those of several seeds, over which losses are mapped
         self.judges = self.critics  # whom the actor loss asks; of stacked seeds such as no gradient reaches
         self.targets = copy.deepcopy(self.critics)
         for network in self._networks().values():
@@ -130,6 +133,7 @@ class SoftActorCritic(ABC, Generic[S]):
 
     def learn(self) -> None:
         """One update of all networks: a draw, and what follows from it."""
+        self.execution.note_company(ALONE)
         self.meters.add(**self._computed(self._draw()))
         self.owed -= 1
 
@@ -150,10 +154,11 @@ class SoftActorCritic(ABC, Generic[S]):
         Of the draw and of what the optimisers hold, nothing else: it takes from no random stream.
         """
         tasks = BatchTasks(draw.batch.task, self.problem.tasks, draw.longest)
-        codes = self._update_codes()
-        critic_loss, critics = self._critic_loss(draw, tasks, codes)
+        encoder = self.task_encoder
+        codes = None if encoder is None else self._each(partial(self.precision.of, encoder))
+        critic_loss, critics = self._each(self._critic_loss, draw, tasks, codes)
         encoder_gradients = self._descend_critics(critic_loss)
-        actor_loss, actor, surplus = self._actor_loss(draw, tasks, codes)
+        actor_loss, actor, surplus = self._each(self._actor_loss, draw, tasks, codes)
         self.optimisers["actor"].minimise(actor_loss)  # alone: the critics' own gradients are not computed
         temperature_loss = self._temperature_loss(draw.batch.task, surplus)
         self.optimisers["temperature"].minimise(self.temperature_weight * temperature_loss)
@@ -163,6 +168,10 @@ class SoftActorCritic(ABC, Generic[S]):
         if encoder_gradients:
             self.optimisers["task_encoder"].descend(encoder_gradients)
         return {**critics, **actor, "temperature_loss": temperature_loss}
+
+    def _each(self, function: Callable[..., Any], *given: Any) -> Any:
+        """function(*given); of stacked seeds on a GPU for each of them, by its own parameters."""
+        return over_seeds(self, function, *given) if self.mapped else function(*given)
 
     def _critic_loss(self, draw: Draw, tasks: BatchTasks, codes: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
         """What moves the critics (eq. 5, summed over both), and plain means over the batch for the meters."""
@@ -221,9 +230,6 @@ class SoftActorCritic(ABC, Generic[S]):
     def _codes(self) -> Tensor | None:
         return None if self.task_encoder is None else self.task_encoder()
 
-    def _update_codes(self) -> Tensor | None:
-        return None if self.task_encoder is None else self.precision.of(self.task_encoder)
-
     def _see(self, observation: Tensor, tasks: BatchTasks, codes: Tensor | None) -> Seen:
         return Seen(observation.flatten(-len(self.problem.observation_shape)).float(), tasks, codes)
 
@@ -240,7 +246,7 @@ class SoftActorCritic(ABC, Generic[S]):
 
     @classmethod
     def together(cls, agents: Sequence[SoftActorCritic[S]]) -> Together | None:
-        """The updates of several seeds at once, where that is exact and no loss."""
+        """The updates of several seeds at once: on the CPU where that is exact and no loss, on a GPU where it works."""
         return learn_together(agents, cls.stackable)
 
     # What the loop asks

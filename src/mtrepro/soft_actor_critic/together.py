@@ -4,7 +4,7 @@ Each agent's parameters become views into stacked ones, (seeds, *shape). `stack`
 so there is one text of the update. Random streams, replay, moments, meters and checkpoints remain each agent's own.
 
 On the CPU what `agent.py` writes of (batch, ...) is computed of (seeds, batch, ...), by layers that take both and in
-the bits of each seed alone. On a GPU, where no bits are promised, it is mapped over the seeds (`vectorised.py`).
+the bits of each seed alone. On a GPU, where no bits are promised, it is mapped over the seeds (`mapped.py`).
 """
 
 from __future__ import annotations
@@ -18,10 +18,9 @@ from torch import Tensor, nn
 
 from mtrepro.engine.adam import Adam
 from mtrepro.engine.compilation import Compiled
-from mtrepro.engine.execution import Execution, Executions
+from mtrepro.engine.execution import ALONE, Executions
 from mtrepro.engine.replay import Batch
 from mtrepro.networks.stacked import ALIGNMENT, room
-from mtrepro.soft_actor_critic.vectorised import vectorise
 
 if TYPE_CHECKING:
     from mtrepro.networks.actor_critic import Critics
@@ -35,18 +34,18 @@ _PARALLEL = 1 << 15  # numbers from which torch shares an operation among thread
 def learn_together(agents: Sequence[SoftActorCritic[Any]], stackable: bool) -> Together | None:
     """The updates of these agents at once, or None: on the CPU where they would not be exact or gain nothing."""
     if agents[0].device.type != "cpu":
-        return mapped(agents)
+        return learn_mapped(agents)
     return Together(agents) if stackable and worth_stacking(agents) else None
 
 
-def mapped(agents: Sequence[SoftActorCritic[Any]]) -> Together | None:
+def learn_mapped(agents: Sequence[SoftActorCritic[Any]]) -> Together | None:
     """The updates of these agents mapped over them, or None where that fails; then it is said why."""
     together = Together(agents, mapped=True)
-    if (trouble := together.trouble()) is None:
+    if (reason := together.why_not()) is None:
         return together
     for agent in agents:
-        if agent.problem.execution is not None and agent.problem.execution.say:
-            agent.problem.execution.say(f"seeds are updated one after the other: {trouble}")
+        if agent.execution.say:
+            agent.execution.say(f"seeds are updated one after the other: {reason}")
     return None
 
 
@@ -77,7 +76,7 @@ class Together:
         self.agents = list(agents)
         first = self.agents[0]
         own = (first.replay, first.noise, first.random_actions, first.meters, first.problem, first.settings)
-        not_used = (first._computed,)  # there is one of all; this one leads to open files
+        not_used = (first._computed, first.execution)  # there is one of all; these lead to open files
         self.stack = copy.deepcopy(first, {id(each): each for each in (*own, *not_used)})
         stacked = {
             name: _StackedAdam(optimiser.parameters, [agent.optimisers[name] for agent in self.agents])
@@ -88,23 +87,27 @@ class Together:
         _share([each for each in everything if id(each[0]) not in moved])  # the targets, and what nothing moves
         self.stack.optimisers = {**stacked}
         self.stack.judges = _without_gradients(self.stack.critics)
-        if mapped:
-            vectorise(self.stack)
+        self.stack.mapped = mapped
         for agent in self.agents:
             agent._computed.forget()  # its recordings are of where its parameters were
-        execution = Executions([agent.problem.execution or Execution() for agent in self.agents])
-        self._computed = Compiled(self.stack._update, self.stack._moved, execution)
+        self._execution = Executions([agent.execution for agent in self.agents])
+        self._computed = Compiled(self.stack._update, self.stack._moved, self._execution)
         self._room, self._rooms = _rooms(self.agents)
 
-    def trouble(self) -> str | None:
-        """Why an update is not possible; it is tried, and what it changed is put back."""
+    def why_not(self) -> str | None:
+        """Why these agents cannot learn at once; an update is tried, and what it changed is put back."""
+        for network, those in zip(self.stack._networks(), zip(*map(_buffers, self.agents), strict=True), strict=True):
+            if any(not torch.equal(*pair) for its in those for pair in zip(its, those[0], strict=True)):
+                return f"{network} has a buffer that is not the same for every seed"
         state = self.stack._moved()
         before = [each.clone() for each in state]
-        for each in (*self._room.batch, self._room.next_noise, self._room.noise):
+        batch, rows, tasks = self._room.batch, self.stack.settings.batch, self.stack.problem.tasks
+        for each in (*batch, self._room.next_noise, self._room.noise):
             each.zero_()
+        batch.task.copy_(torch.arange(rows, device=batch.task.device) % tasks)
         try:
-            self.stack._update(self._room._replace(longest=self.stack.settings.batch))
-        except RuntimeError as error:  # torch's own: an operation that cannot be mapped
+            self.stack._update(self._room._replace(longest=-(-rows // tasks)))
+        except RuntimeError as error:  # torch's own: an operation that cannot be mapped, no memory left
             return str(error).partition("\n")[0]
         finally:
             with torch.no_grad():
@@ -113,11 +116,14 @@ class Together:
 
     def learn(self) -> None:
         """One update of each, taken off what it owes."""
+        self._execution.agree()
+        company = f"mapped over {len(self.agents)} seeds" if self.stack.mapped else ALONE  # with the bits of each alone
         counted = [agent._draw(room).longest for agent, room in zip(self.agents, self._rooms, strict=True)]
         longest = max((each for each in counted if each is not None), default=None)
         reported = self._computed(self._room._replace(longest=longest))
         names, rows = tuple(reported), torch.stack([each.detach() for each in reported.values()], -1).double()
         for agent, row in zip(self.agents, rows.unbind(), strict=True):
+            agent.execution.note_company(company)
             agent.meters.add_row(names, row)
             agent.owed -= 1
 
@@ -131,6 +137,11 @@ def _rooms(agents: Sequence[SoftActorCritic[Any]]) -> tuple[Draw, list[Draw]]:
     next_noise, noise = torch.empty((2, len(agents), rows, first.problem.action_size), device=first.device)
     parts = [Batch._make(columns) for columns in zip(*(column.unbind() for column in batch), strict=True)]
     return Draw(batch, next_noise, noise), [Draw(*each) for each in zip(parts, next_noise, noise, strict=True)]
+
+
+def _buffers(agent: SoftActorCritic[Any]) -> list[list[Tensor]]:
+    """Of each network."""
+    return [list(network.buffers()) for network in agent._networks().values()]
 
 
 def _without_gradients(network: Critics) -> Critics:
