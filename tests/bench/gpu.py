@@ -47,7 +47,8 @@ def measure_updates(
             rows += _rows_of(name, make, effort, recorder)
     notes = (
         "MT10, 39 numbers, batch 1280 of all tasks, default settings, fp32; Dreamer: 64 x 64 pictures. Eight seeds: "
-        "eight agents in one process, one update each, counted together: mapped over the seeds, or in turn. x one seed: updates a second of eight beside those of one.",
+        "eight agents in one process, one update each, counted together: mapped over the seeds, or in turn. "
+        "x one seed: updates a second of eight beside those of one.",
         f"apart: largest distance of a group of parameters after {UPDATES} recorded updates from the eager ones, in % "
         "of the way that the eager ones went; nothing where recording failed, and the row's updates are then eager.",
     )
