@@ -271,7 +271,7 @@ def train_in_step(trainers: Sequence[Trainer], monitors: Sequence[Monitor]) -> N
     Raises:
         Stopped: a monitor asked for it; every trainer's state is whole.
     """
-    learn = Updates()
+    learn = Updates(apart=trainers[0].specification.learner.stale_policy)  # then each does most updates by itself
     while running := [
         (trainer, monitor) for trainer, monitor in zip(trainers, monitors, strict=True) if not trainer.over
     ]:

@@ -6,15 +6,20 @@ from mtrepro.methods import Method, Together
 
 
 class Updates:
-    """One update of each of some methods: together where the method can, else one after the other."""
+    """One update of each of some methods: together where the method can, else one after the other.
 
-    def __init__(self) -> None:
+    Args:
+        apart: never together.
+    """
+
+    def __init__(self, apart: bool = False) -> None:
+        self.apart = apart
         self.methods: list[Method] = []
         self.together: Together | None = None
 
     def __call__(self, methods: list[Method]) -> None:
         if methods != self.methods:
-            find = getattr(type(methods[0]), "together", None) if len(methods) > 1 else None
+            find = getattr(type(methods[0]), "together", None) if len(methods) > 1 and not self.apart else None
             self.methods, self.together = methods, find(methods) if find else None
         if self.together is not None:
             self.together.learn()

@@ -60,8 +60,8 @@ def distance_of_seeds(
             for _ in range(updates // 2):
                 for each in members if group is None else [group]:
                     each.learn()
-        if any(execution.fallback is not None for execution in executions):
-            raise RuntimeError(f"not recorded: {executions[0].fallback}")
+        if reasons := [execution.fallback for execution in executions if execution.fallback is not None]:
+            raise RuntimeError(f"not recorded: {reasons[0]}")
         groups.append([each for method in methods for each in _groups(method)])
     return _apart(start, groups[1], groups[0])
 

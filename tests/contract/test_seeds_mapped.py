@@ -150,8 +150,8 @@ def test_recorded_groups_have_the_bits_of_eager_ones(monkeypatch: pytest.MonkeyP
     for mine, its in zip(recorded, eager, strict=True):
         assert all(torch.equal(*pair) for pair in zip(tensors(mine), tensors(its), strict=True))
     assert [(each.replayed, each.mode) for each in executions(recorded)] == 3 * [(True, "graph")] and not said
-    words = ["graph; alone and mapped over 3 seeds", "graph; alone and mapped over 3 seeds and mapped over 2 seeds"]
-    assert [each.described() for each in executions(recorded)] == [words[1], words[1], words[0]]
+    three, two = "mapped with seeds 0, 3, 5", "mapped with seeds 0, 3"
+    assert [each.company for each in executions(recorded)] == 2 * [["alone", three, two]] + [["alone", three]]
     assert all(each.mixed for each in executions(recorded))
 
 
@@ -170,11 +170,20 @@ def test_a_group_that_nothing_befalls_has_the_same_bits_again_also_recorded(
     given = settings(method, {})
     runs = group(method, given)
     expected = in_step(runs, monkeypatch)
-    assert [run.execution.described() for run in runs] == 3 * ["eager; mapped over 3 seeds"]
-    assert not any(run.execution.mixed for run in runs)
+    assert [run.execution.described() for run in runs] == 3 * ["eager; mapped with seeds 0, 3, 5"]
     assert in_step(group(method, given), monkeypatch) == expected
-    record_with(Rerun, monkeypatch)
-    assert in_step(group(method, given), monkeypatch) == expected
+    said = record_with(Rerun, monkeypatch)
+    recorded = group(method, given)
+    assert in_step(recorded, monkeypatch) == expected
+    assert [run.execution.described() for run in recorded] == 3 * ["graph; mapped with seeds 0, 3, 5"] and not said
+    assert not any(run.execution.mixed for run in (*runs, *recorded))
+
+
+def test_with_stale_policies_nothing_is_mapped(monkeypatch: pytest.MonkeyPatch) -> None:
+    stale = Learner(stale_policy=True)
+    runs = group("mt_sac", settings("mt_sac", {"updates_per_step": 2}), learner=stale)
+    in_step(runs, monkeypatch)
+    assert [run.execution.described() for run in runs] == 3 * ["eager"] and not any(run.execution.mixed for run in runs)
 
 
 @pytest.mark.usefixtures("_pinned")
@@ -199,8 +208,9 @@ def test_runs_that_do_not_stay_together_are_marked_as_not_bit_exact(
     monkeypatch.setattr(broken, "trouble", lambda: "broken on purpose" if runs[2].step > 80 else look())
     in_step(runs, monkeypatch)
     assert runs[2].diverged and not runs[0].diverged
-    smaller = "graph; mapped over 3 seeds and mapped over 2 seeds"
-    assert [run.execution.described() for run in runs] == [smaller, smaller, "graph; mapped over 3 seeds"]
+    three = "graph; mapped with seeds 0, 3, 5"
+    smaller = f"{three} and mapped with seeds 0, 3"
+    assert [run.execution.described() for run in runs] == [smaller, smaller, three]
     assert [run.execution.mixed for run in runs] == [True, True, False]
 
 
@@ -219,28 +229,50 @@ def test_a_recording_that_fails_is_given_up_for_every_seed(monkeypatch: pytest.M
     assert [(each.mode, each.replayed) for each in executions(agents)] == 3 * [("eager", False)]
 
 
-def test_a_seed_that_had_given_up_recording_brings_the_others_to_do_so(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("fallen", range(3))
+def test_a_seed_that_had_given_up_recording_brings_the_others_to_do_so(
+    fallen: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     record_with(Rerun, monkeypatch)
     agents = learners("mt_sac", settings("mt_sac", {}))
     made = executions(agents)
-    made[1].fall_back("no memory")
+    made[fallen].fall_back("no memory")
     Together(agents, mapped=True).learn()
-    assert [each.described() for each in made] == [
-        f"eager, because {reason}; mapped over 3 seeds"
-        for reason in ("as another seed's: no memory", "no memory", "as another seed's: no memory")
+    assert [each.fallback for each in made] == [
+        "no memory" if seed == fallen else "as another seed's: no memory" for seed in range(3)
     ]
 
 
-def test_what_cannot_be_mapped_is_said_and_left_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+def a_number_of_the_device(its: Any, found: Any) -> Any:
+    found[0].sum().item()
+    return found
+
+
+def a_number_among_the_meters(its: Any, found: Any) -> Any:
+    loss, plain, surplus = found
+    return loss, {**plain, "one": 1.0}, surplus
+
+
+@pytest.mark.parametrize("spoil", [a_number_of_the_device, a_number_among_the_meters])
+def test_what_cannot_be_mapped_is_said_and_left_as_it_was(spoil: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     said = record_with(Rerun, monkeypatch)
     agents = learners("mt_sac", settings("mt_sac", {}))
     before = [tensors(agent) for agent in agents]
-    real = type(agents[0])._actor_loss
-    monkeypatch.setattr(
-        type(agents[0]), "_actor_loss", lambda its, draw, *rest: (draw.noise.sum().item(), real(its, draw, *rest))[1]
-    )
+    kind, real = type(agents[0]), type(agents[0])._actor_loss
+    monkeypatch.setattr(kind, "_actor_loss", lambda its, *given: spoil(its, real(its, *given)))
     assert learn_mapped(agents) is None
     assert len(said) == len(SEEDS) and all(each.startswith("seeds are updated one after the other: ") for each in said)
-    for agent, then in zip(agents, before, strict=True):
-        assert all(torch.equal(*pair) for pair in zip(tensors(agent), then, strict=True))
-        agent.learn()
+    assert all(
+        torch.equal(*pair)
+        for agent, then in zip(agents, before, strict=True)
+        for pair in zip(tensors(agent), then, strict=True)
+    )
+
+
+def test_a_buffer_of_its_own_for_each_seed_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = record_with(Rerun, monkeypatch)
+    agents = learners("mt_sac", settings("mt_sac", {}))
+    for seed, agent in enumerate(agents):
+        agent.actor.register_buffer("offset", torch.tensor(float(seed)))
+    assert learn_mapped(agents) is None
+    assert said == 3 * ["seeds are updated one after the other: actor has a buffer that is not the same for every seed"]

@@ -47,12 +47,12 @@ class Recorder(Protocol):
 class CudaGraphs:
     """Records CUDA graphs; those of one run share their memory, because one follows the other.
 
-    The last graph is held, so that its memory is there to share, and the stream is the recorder's own: a graph that
-    goes takes the matrix library's memory of its stream with it.
+    Each graph stays as long as the recorder, and the stream is the recorder's own: a graph that goes takes the matrix
+    library's memory of its stream with it.
     """
 
     def __init__(self) -> None:
-        self._last: Any = None
+        self._graphs: list[Any] = []
         self._stream: Any = None
 
     def warm_up(self, call: Callable[[], object], times: int) -> None:
@@ -67,10 +67,10 @@ class CudaGraphs:
 
     def record(self, call: Callable[[], Outputs]) -> tuple[Callable[[], None], Outputs]:
         """Capture the call; nothing is executed."""
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._last and self._last.pool(), stream=self._stream):
+        graph, pool = torch.cuda.CUDAGraph(), self._graphs[0].pool() if self._graphs else None
+        with torch.cuda.graph(graph, pool=pool, stream=self._stream):
             outputs = call()
-        self._last = graph
+        self._graphs.append(graph)
         return graph.replay, outputs
 
 

@@ -31,7 +31,7 @@ class Execution:
         self.precision_name, self.recorder, self.say = precision, recorder, say
         self.replayed = False  # whether any update so far was a recording's
         self.fallback: str | None = None  # why updates are eager that were to be recorded
-        self.company: list[str] = []  # in which updates were computed: alone, mapped over so many seeds
+        self.company: list[str] = []  # in which updates were computed: alone, mapped with some seeds
 
     def precision(self, device: torch.device) -> Precision:
         """The precision of products on a device."""
@@ -90,7 +90,7 @@ class Executions(Execution):
     def agree(self) -> None:
         """Where one of them gave up recording, all do."""
         fallen = next((each.fallback for each in self.those if each.fallback is not None), None)
-        if fallen is not None and self.recorder is not None:
+        if fallen is not None and any(each.recorder for each in (self, *self.those)):
             self.fall_back(f"as another seed's: {fallen}")
 
     def fall_back(self, reason: str) -> None:

@@ -2,7 +2,7 @@
 
 A seed in a stack must have the bits of that seed alone. A batched product has those of single ones for most sizes, not
 for all (the matrix library chooses its ways by size, processor and threads), so the machine is asked, once for each
-size. What is not equal is multiplied seed by seed. On a GPU no such promise is given: soft_actor_critic/vectorised.py.
+size. What is not equal is multiplied seed by seed. On a GPU nothing is stacked here: soft_actor_critic/mapped.py.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ class SoftActorCritic(ABC, Generic[S]):
     """Soft actor-critic over all tasks at once; a method derives from it and builds its networks."""
 
     def __init__(self, settings: S, problem: Problem, seed: int, device: torch.device) -> None:
-        self.settings, self.problem, self.device = settings, problem, device
+        self.settings, self.problem, self.seed, self.device = settings, problem, seed, device
         self.execution = problem.execution or Execution()
         self.precision = self.execution.precision(device)
         self._computed = Compiled(self._update, self._moved, self.execution)

@@ -88,6 +88,8 @@ class Together:
         self.stack.optimisers = {**stacked}
         self.stack.judges = _without_gradients(self.stack.critics)
         self.stack.mapped = mapped
+        seeds = ", ".join(str(agent.seed) for agent in self.agents)
+        self._company = f"mapped with seeds {seeds}" if mapped else ALONE  # whose bits each has
         for agent in self.agents:
             agent._computed.forget()  # its recordings are of where its parameters were
         self._execution = Executions([agent.execution for agent in self.agents])
@@ -107,7 +109,7 @@ class Together:
         batch.task.copy_(torch.arange(rows, device=batch.task.device) % tasks)
         try:
             self.stack._update(self._room._replace(longest=-(-rows // tasks)))
-        except RuntimeError as error:  # torch's own: an operation that cannot be mapped, no memory left
+        except (RuntimeError, ValueError) as error:  # torch's own: what cannot be mapped, no memory left
             return str(error).partition("\n")[0]
         finally:
             with torch.no_grad():
@@ -117,13 +119,12 @@ class Together:
     def learn(self) -> None:
         """One update of each, taken off what it owes."""
         self._execution.agree()
-        company = f"mapped over {len(self.agents)} seeds" if self.stack.mapped else ALONE  # with the bits of each alone
         counted = [agent._draw(room).longest for agent, room in zip(self.agents, self._rooms, strict=True)]
         longest = max((each for each in counted if each is not None), default=None)
         reported = self._computed(self._room._replace(longest=longest))
         names, rows = tuple(reported), torch.stack([each.detach() for each in reported.values()], -1).double()
         for agent, row in zip(self.agents, rows.unbind(), strict=True):
-            agent.execution.note_company(company)
+            agent.execution.note_company(self._company)
             agent.meters.add_row(names, row)
             agent.owed -= 1
 
