@@ -271,7 +271,8 @@ def train_in_step(trainers: Sequence[Trainer], monitors: Sequence[Monitor]) -> N
     Raises:
         Stopped: a monitor asked for it; every trainer's state is whole.
     """
-    learn = Updates(apart=trainers[0].specification.learner.stale_policy)  # then each does most updates by itself
+    # with stale policies each does most updates by itself
+    learn = Updates(apart=any(trainer.specification.learner.stale_policy for trainer in trainers))
     while running := [
         (trainer, monitor) for trainer, monitor in zip(trainers, monitors, strict=True) if not trainer.over
     ]:

@@ -22,6 +22,8 @@ from tests.contract.test_methods import Watcher, fingerprint, trainer
 from tests.contract.test_seeds import FORMS, group
 from tests.contract.test_variants import settings
 
+pytestmark = pytest.mark.slow
+
 SEEDS = (0, 3, 5)
 UPDATES = 4
 APART = 0.01  # of the way that four updates go: batched products round otherwise, and Adam's first steps are as large
