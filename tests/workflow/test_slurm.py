@@ -42,6 +42,7 @@ def test_dry_run_asks_for_what_the_study_says(chain: Checkout, cluster: dict[str
     assert set(wanted.split()) <= set(resources[0].split(", "))
 
 
+@pytest.mark.slow  # the executor looks at a job after a minute
 def test_job_is_submitted_with_exactly_this(chain: Checkout, cluster: dict[str, str]) -> None:
     (chain.path / "containers").mkdir(exist_ok=True)
     images = [chain.path / f"containers/{name}.sif" for name in ("train", "analysis")]
