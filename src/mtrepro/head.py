@@ -1,26 +1,48 @@
 """The head: the one Snakemake process that works on a checkout. Its lock outlives it when it is killed.
 
 Snakemake then refuses to start until somebody types `--unlock`. Here the head notes who it is once it holds the lock,
-so that the next one can see that it is dead, and go on.
+so that the next one can see that it is dead, and go on. And it holds a lock of the system's beside Snakemake's, which
+is looked for first and written after: heads that start at the same moment all find none.
 """
 
 from __future__ import annotations
 
 import base64
 import contextlib
+import fcntl
 import json
 import os
 import socket
+from typing import IO
 
 from mtrepro.engine.files import write_atomically
 from mtrepro.engine.processes import started
+from mtrepro.errors import MtreproError
 from mtrepro.paths import root
 
 HEAD = ".snakemake/mtrepro-head.json"  # which process held Snakemake's lock last
+HELD = ".snakemake/mtrepro-head.lock"  # locked as long as the head lives
+_held: list[IO[str]] = []  # open until this process ends
 
 
 def note_head() -> None:
-    """Write down that this process holds Snakemake's lock; called when its jobs start."""
+    """Write down that this process holds Snakemake's lock; called when its jobs start.
+
+    Raises:
+        MtreproError: another head does so already.
+    """
+    lock = (root() / HELD).open("a")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        raise MtreproError(
+            "this checkout cannot be locked: another snakemake started its jobs at the same moment and goes on\n"
+            "  wait for its end, or stop it; then give the command again"
+        ) from None
+    except OSError:  # a file system without locks: Snakemake's own has to do
+        pass
+    _held.append(lock)
     head = {"schema_version": 1, "host": socket.gethostname(), "process": os.getpid(), "started": started(os.getpid())}
     write_atomically(root() / HEAD, json.dumps(head) + "\n")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import shutil
@@ -133,6 +134,15 @@ def test_a_living_heads_lock_is_respected(chain: Checkout) -> None:
         go_on(process)
         output, _ = process.communicate(timeout=120)
     assert process.returncode == 0, output
+
+
+def test_of_heads_that_start_at_the_same_moment_one_goes_on(chain: Checkout) -> None:
+    with (chain.path / ".snakemake/mtrepro-head.lock").open("a") as first:
+        fcntl.flock(first, fcntl.LOCK_EX)
+        said = chain.snakemake("all", "--forceall", study=STUDY, status=1)
+        assert "this checkout cannot be locked: another snakemake started its jobs at the same moment" in said
+        assert "rule train:" not in said and "Traceback" not in said
+    assert "Nothing to be done" in chain.snakemake("all", study=STUDY)
 
 
 def test_unknown_key_stops_before_any_job(chain: Checkout) -> None:
