@@ -54,7 +54,7 @@ def test_holes_divergence_and_inexact_runs_are_seen_in_every_table(study: Path) 
         assert "7/10" in flat and "1 diverged†" in flat
         assert "Holes: 3 of 10 runs missing (seed 3, 7, 8)." in flat
         assert "Holes: seed 4 diverged at step 500; its last evaluation stands for the rest." in flat
-        assert "† Holes: seed 2 not bit-exact; its run.json says why." in flat
+        assert "† Holes: seed 2 not bit-exact (docs/statistics.md: what makes it so)." in flat
 
 
 def test_every_table_says_protocol_reward_and_evaluation_episodes(study: Path) -> None:

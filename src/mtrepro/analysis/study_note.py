@@ -149,7 +149,7 @@ def _notes(curves: ArmCurves) -> list[str]:
             rule = "its last evaluation stands for the rest" if run.evaluation else "before any evaluation: no score"
             lines.append(f"{label}: seed {run.seed} diverged at step {run.record.step}; {rule}.")
     if inexact := [str(run.seed) for run in runs if run.record and not run.record.exact]:
-        lines.append(f"† {label}: seed {', '.join(inexact)} not bit-exact; its run.json says why.")
+        lines.append(f"† {label}: seed {', '.join(inexact)} not bit-exact (docs/statistics.md: what makes it so).")
     sources = {run.record.source_digest for run in runs if run.record}
     if len(sources) > 1:
         lines.append(f"{label}: its runs were made by {len(sources)} versions of the code (runs.csv says which).")
