@@ -230,8 +230,7 @@ class Head:
     def works(self) -> bool:
         """Whether it has started or taken over its jobs."""
         assert self.process.poll() is None, self.said()
-        note = self.checkout / ".snakemake/mtrepro-head.json"
-        return note.exists() and json.loads(note.read_text())["process"] == self.process.pid
+        return (self.checkout / f".snakemake/mtrepro-heads/{self.process.pid}.json").exists()
 
     def said(self) -> str:
         return self.log.read_text()
