@@ -16,6 +16,7 @@ from tests.bench import (
     keeping,
     pixels,
     seeds,
+    starts,
     training,
     update,
 )
@@ -26,6 +27,7 @@ from tests.bench.showing import document, show
 TOPICS = {
     "environments": environments.measure,
     "identity": identity.measure,
+    "starts": starts.measure,
     "update": update.measure,
     "family": family.measure,
     "seeds": seeds.measure,

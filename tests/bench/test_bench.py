@@ -21,9 +21,10 @@ from tests.bench.family import ARMS, GATHERED, ONE, gathered
 from tests.bench.imagination import AGAIN, KEPT, PARTS
 from tests.bench.measuring import Effort, record, write
 from tests.bench.pixels import MEASURED, OURS, OWN
-from tests.bench.seeds import IN_STEP, IN_TURN, SIZES
-from tests.bench.seeds import ONE as ONE_SEED
+from tests.bench.seeds import SIZES, WAYS
 from tests.bench.showing import BEGIN, END, document
+from tests.bench.starts import AGAIN as AGAIN_KEPT
+from tests.bench.starts import FIRST
 from tests.bench.update import flops_of_update, make_method
 
 LEAST = Effort(  # called full, because the page takes nothing less
@@ -40,9 +41,12 @@ UPDATES = (
 ROWS = {
     "environments": [f"3: {name}" for name in (*ENVIRONMENTS, "physics alone")],
     "identity": [f"reward {version}, 3-step episodes" for version in ("v2", "v1")],
+    "starts": [
+        f"{kind}, {kept}" for kind in ("MT10, protocol 2020", "MT50, protocol v3") for kept in (FIRST, AGAIN_KEPT)
+    ],
     "update": list(UPDATES),
     "family": [*ARMS, GATHERED, ONE],
-    "seeds": [f"{size}: {what}" for size in SIZES for what in (ONE_SEED, IN_STEP, IN_TURN)],
+    "seeds": [f"{size}, 1 thread: {what}" for size in SIZES for what in WAYS],
     "dreamer": [f"{name}: {part}" for name in DREAMERS for part in (WHOLE, MODEL, BEHAVIOUR)],
     "imagination": [f"{part}: {way}" for part in PARTS for way in (KEPT, AGAIN)],
     "pixels": [f"{task}, {who}" for tasks in MEASURED.values() for task in tasks for who in (OURS, OWN)],

@@ -83,7 +83,7 @@ def test_nothing_of_the_hosts_environment_is_visible_but_the_list(images: Path) 
 @pytest.mark.parametrize("name", ["train", "analysis"])
 def test_mtrepro_in_an_image_is_the_bound_checkouts(images: Path, name: str) -> None:
     assert "Reproduce multi-task" in inside(images, name, "mtrepro", "--help")
-    assert "train" in inside(images, name, "mtrepro", "plan", "config/studies/closing.yaml")
+    assert "6 runs" in inside(images, name, "mtrepro", "plan", "config/studies/closing.yaml")
 
 
 def test_without_a_checkout_the_message_says_how_to_name_one(images: Path) -> None:

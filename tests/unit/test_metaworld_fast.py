@@ -117,7 +117,7 @@ def settled(task: str, goals: Array, order: list[int], forget: bool) -> list[byt
     starts = []
     for goal in order:
         if forget:
-            type(simulator)._settling._memory.clear()
+            type(simulator).settling._memory.clear()
         set_goal(simulator, task, goals[goal])
         starts.append(simulator.reset()[0].tobytes())
         simulator.step(np.ones(4, np.float32))
@@ -129,7 +129,7 @@ def test_a_remembered_start_has_the_bits_of_a_settled_one_and_basketball_remembe
         goals = draw_goals(task, np.random.default_rng(0), 3)
         order = [0, 1, 0, 2, 1, 0, 2]
         assert settled(task, goals, order, forget=True) == settled(task, goals, order, forget=False)
-        memory = type(make_fast(task, "v2"))._settling._memory
+        memory = type(make_fast(task, "v2")).settling._memory
         # Basketball moves a site further at each reset; were sites in the key, no start would ever come again.
         assert len(memory) <= 4
 
@@ -139,15 +139,15 @@ def test_the_memory_of_starts_is_bounded(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(metaworld_settling, "LIMIT", 2)
     goals = draw_goals("door-open-v3", np.random.default_rng(1), 5)
-    type(make_fast("door-open-v3", "v2"))._settling._memory.clear()
+    type(make_fast("door-open-v3", "v2")).settling._memory.clear()
     settled("door-open-v3", goals, [0, 1, 2, 3, 4], forget=False)
-    assert len(type(make_fast("door-open-v3", "v2"))._settling._memory) == 2
+    assert len(type(make_fast("door-open-v3", "v2")).settling._memory) == 2
 
 
 def test_trouble_on_the_way_to_a_start_is_met_again_and_never_remembered() -> None:
     simulator = make_fast("push-v3", "v2")
     set_goal(simulator, "push-v3", draw_goals("push-v3", np.random.default_rng(0), 1)[0])
-    memory = type(simulator)._settling._memory
+    memory = type(simulator).settling._memory
     for _ in range(2):
         memory.clear()
         simulator.model.opt.gravity[:] = 1e30  # the arm flies apart

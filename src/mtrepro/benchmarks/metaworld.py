@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from mtrepro.benchmarks import Purpose
 from mtrepro.benchmarks.metaworld_environment import Sawyer, draw_goals
+from mtrepro.benchmarks.metaworld_starts import Starts
 from mtrepro.benchmarks.metaworld_tasks import COSTS, MT50, SETS
 from mtrepro.engine.streams import numpy_stream
 
@@ -163,6 +164,16 @@ class Benchmark:
         """The goals of one task, (goal_count, size): a matter of the seed and its name, not of the other tasks."""
         name = self.tasks[task]
         if name not in self._goals:
-            stream = numpy_stream(self.seed, "metaworld", name, "goals")
-            self._goals[name] = draw_goals(name, stream, self.settings.goal_count, self.stock)
+            self._goals[name] = self._draw(name)
         return self._goals[name]
+
+    def _draw(self, name: str) -> NDArray[np.float64]:
+        count, stream = self.settings.goal_count, numpy_stream(self.seed, "metaworld", name, "goals")
+        if self.stock:
+            return draw_goals(name, stream, count, stock=True)
+        starts = Starts(self.seed, name, count)
+        if starts.goals is not None:
+            return starts.goals
+        goals = draw_goals(name, stream, count)
+        starts.save(goals=goals)
+        return goals

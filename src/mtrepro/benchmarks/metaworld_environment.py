@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtrepro.benchmarks import Array, Purpose, SimulationError, State, Step, metaworld_simulators, metaworld_state
+from mtrepro.benchmarks.metaworld_starts import Starts
 from mtrepro.engine.streams import generator_state, load_generator_state, numpy_stream
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 # Hand, object 1, object 2 of the current frame, and the goal; the grip, the turns and the previous frame are left out.
 COMPACT = np.r_[0:3, 4:7, 11:14, 36:39]
 _LOWEST, _HIGHEST = np.full(4, -1, np.float32), np.full(4, 1, np.float32)
+_AT_ONCE = 10  # new settled starts before they are put on disk
 
 
 @dataclass
@@ -91,6 +93,10 @@ class Sawyer:
         self._alarms = self._simulator.data.warning.number[_alarms()]  # a view: MuJoCo counts here
         self._steps, self._running = 0, False
         self._set_goal(self._fixed)
+        self._starts = None if stock else Starts(seed, task, len(goals))
+        self._learned: dict[bytes, Array] = {}
+        if self._starts:
+            self._simulator.settling.know(self._starts.settled)
 
     def reset(self, episode: int | None = None) -> Array:
         """Start an episode at the fixed goal, or at goal `episode` of the 50, or at one drawn at random."""
@@ -100,6 +106,10 @@ class Sawyer:
             goal = int(self._stream.integers(len(self._goals))) if episode is None else episode % len(self._goals)
             self._set_goal(goal)
         observation, _ = self._simulator.reset()
+        if self._starts:
+            self._learned |= self._simulator.settling.take_learned()
+            if len(self._learned) >= _AT_ONCE:
+                self._save_learned()
         self._steps, self._running = 0, True
         if self._unstable():
             raise SimulationError(self._complaint("while the arm settled at its start"))
@@ -151,7 +161,13 @@ class Sawyer:
 
     def close(self) -> None:
         """Free the simulator."""
+        self._save_learned()
         self._simulator.close()
+
+    def _save_learned(self) -> None:
+        if self._starts:
+            self._starts.save(settled=self._learned)
+        self._learned = {}
 
     def _set_goal(self, index: int) -> None:
         metaworld_simulators.set_goal(self._simulator, self._task, self._goals[index])

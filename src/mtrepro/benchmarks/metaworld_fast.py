@@ -67,7 +67,7 @@ def _namespace(module: str) -> dict[str, Any]:
 class FastSawyer(SawyerXYZEnv):
     """What all tasks share, rewritten: stands between a task's own class and Meta-World's base class."""
 
-    _settling: Settling  # of the class: all simulators of a task share what was settled
+    settling: Settling  # of the class: all simulators of a task share what was settled
     data: NamedData
 
     def _initialize_simulation(self) -> tuple[Any, NamedData]:
@@ -142,7 +142,7 @@ class FastSawyer(SawyerXYZEnv):
         if data.settles:
             data._hand[:], data._turn[:] = self.hand_init_pos, _DOWN
             data._grip[0], data._grip[1] = -1, 1
-            self._settling.settle(self.model, data, steps * self.frame_skip)
+            self.settling.settle(self.model, data, steps * self.frame_skip)
         self.init_tcp = self.tcp_center
 
     def _get_curr_obs_combined_no_goal(self) -> Array:
@@ -180,7 +180,7 @@ class FastSawyer(SawyerXYZEnv):
 @functools.cache
 def fast_class(original: Any) -> Any:
     """A subclass of a task's class that gives the same bits sooner. The class itself is left as it is."""
-    members = {"_settling": Settling()}
+    members = {"settling": Settling()}
     for name, member in vars(original).items():
         if name != "__init__":
             members[name] = _bound_anew(member)

@@ -8,6 +8,7 @@ substep behind the joints', and everything derived from the state must come out 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import Any
 
 import mujoco  # type: ignore[import-untyped]
@@ -26,6 +27,17 @@ class Settling:
 
     def __init__(self) -> None:
         self._memory: dict[bytes, NDArray[np.float64]] = {}
+        self._learned: dict[bytes, NDArray[np.float64]] = {}
+
+    def know(self, settled: Mapping[bytes, NDArray[np.float64]]) -> None:
+        """Take over starts that another process settled with the same bits."""
+        for key, state in settled.items():
+            self._keep(key, state)
+
+    def take_learned(self) -> dict[bytes, NDArray[np.float64]]:
+        """What was settled here since the last call."""
+        learned, self._learned = self._learned, {}
+        return learned
 
     def settle(self, model: Any, data: Any, substeps: int) -> None:
         """Advance the physics; mocap and control are set.
@@ -43,10 +55,14 @@ class Settling:
             if substeps > 1:
                 mujoco.mj_step(model, data, substeps - 1)
             if data.warning.number.tolist() == alarms:  # warnings are no part of the state: trouble is never remembered
-                if len(self._memory) >= LIMIT:
-                    del self._memory[next(iter(self._memory))]
-                self._memory[key] = _state(model, data)
+                self._learned[key] = _state(model, data)
+                self._keep(key, self._learned[key])
         mujoco.mj_step(model, data, 1)
+
+    def _keep(self, key: bytes, state: NDArray[np.float64]) -> None:
+        if len(self._memory) >= LIMIT:
+            del self._memory[next(iter(self._memory))]
+        self._memory[key] = state
 
     def _key(self, model: Any, data: Any, substeps: int) -> bytes:
         fields = (*MOVED, "site_pos", "site_quat") if _moved_by_sites(model) else MOVED

@@ -20,7 +20,7 @@ from mtrepro.engine.adam import Adam
 from mtrepro.engine.compilation import Compiled
 from mtrepro.engine.execution import ALONE, Executions
 from mtrepro.engine.replay import Batch
-from mtrepro.networks.stacked import ALIGNMENT, room
+from mtrepro.networks.stacked import ALIGNMENT, Layers, lend_rooms, room
 
 if TYPE_CHECKING:
     from mtrepro.networks.actor_critic import Critics
@@ -86,7 +86,7 @@ class Together:
         everything = zip(_parameters(self.stack), *map(_parameters, self.agents), strict=True)
         _share([each for each in everything if id(each[0]) not in moved])  # the targets, and what nothing moves
         self.stack.optimisers = {**stacked}
-        self.stack.judges = _without_gradients(self.stack.critics)
+        self.stack.judges = _judges(self.stack.critics, first.problem.action_size)
         self.stack.mapped = mapped
         seeds = ", ".join(str(agent.seed) for agent in self.agents)
         self._company = f"mapped with seeds {seeds}" if mapped else ALONE  # whose bits each has
@@ -145,11 +145,15 @@ def _buffers(agent: SoftActorCritic[Any]) -> list[list[Tensor]]:
     return [list(network.buffers()) for network in agent._networks().values()]
 
 
-def _without_gradients(network: Critics) -> Critics:
-    """The same network over the same memory; no gradient flows to its parameters, so none is computed."""
-    theirs = copy.deepcopy(network)
-    for mine, parameter in zip(theirs.parameters(), network.parameters(), strict=True):
+def _judges(critics: Critics, actions: int) -> Critics:
+    """The same critics over the same memory; gradients flow to actions alone, so that no other is computed."""
+    theirs = copy.deepcopy(critics)
+    for mine, parameter in zip(theirs.parameters(), critics.parameters(), strict=True):
         mine.data = parameter.data
+    for body in theirs.bodies:
+        for network in body.children():
+            if isinstance(network, Layers):
+                network.live = actions  # behind what is seen
     return theirs.requires_grad_(False)
 
 
@@ -205,15 +209,19 @@ class _StackedAdam(Adam):
         self.gradients = [view for _, view in sorted(zip(order, views, strict=True), key=lambda pair: pair[0])]
         rest = [one for i, view in zip(order, views, strict=True) if shapes[i].numel() % ALIGNMENT for one in view]
         self.joined = [flat[:whole], *rest] if whole else rest
+        lend_rooms(self.parameters, self.gradients)
 
     @torch.no_grad()
     def descend(self, gradients: Iterable[Tensor | None]) -> None:
         given = list(gradients)
+        lend_rooms(self.parameters, self.gradients)
         if any(gradient is None for gradient in given):
             for seed, its in enumerate(self.those):
                 its.descend([None if gradient is None else gradient[seed] for gradient in given])
             return
-        torch._foreach_copy_(self.gradients, [gradient for gradient in given if gradient is not None])
+        for own, gradient in zip(self.gradients, given, strict=True):
+            if gradient is not None and gradient.data_ptr() != own.data_ptr():  # else it was written there
+                own.copy_(gradient)
         self.count.add_(1)
         steps = [self.those[0].steps[0]] * len(self.joined)  # read alone; all are equal
         self._move(self.all.parameters, self.joined, self.all.first, self.all.second, steps)
