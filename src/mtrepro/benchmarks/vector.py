@@ -26,6 +26,9 @@ from mtrepro.benchmarks.worker_process import GRACE_SECONDS, Worker
 __all__ = ["TaskError", "VectorEnvironment", "VectorStep", "WorkerDiedError"]
 
 
+PATIENCE = 300e-6  # seconds that a process looks for the other's message before it sleeps
+
+
 class VectorStep(NamedTuple):
     """What all tasks give for one action each. Arrays of its own: later steps do not write into them."""
 
@@ -65,7 +68,7 @@ class VectorEnvironment:
             self._arrays = Arrays(benchmark, mmap.mmap(handle, size))
             for share in theirs:
                 order = (benchmark, purpose, share, autoreset)
-                self._workers.append(Worker(len(self._workers), order, handle))
+                self._workers.append(Worker(len(self._workers), order, handle, self._arrays, patience(count)))
             if mine:
                 self._local = Group(benchmark, purpose, mine, autoreset, self._arrays)
             self._replies()  # every environment is made, or its failure is told
@@ -193,6 +196,11 @@ class VectorEnvironment:
         for worker in self._workers:
             worker.end(grace)
         self._workers = []
+
+
+def patience(workers: int) -> float:
+    """Seconds to look for a message: none where these and the main process have fewer cores than they are."""
+    return PATIENCE if workers < len(os.sched_getaffinity(0)) else 0.0
 
 
 def _shared_memory(size: int) -> int:

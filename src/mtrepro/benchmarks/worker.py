@@ -8,6 +8,7 @@ from __future__ import annotations
 import mmap
 import pickle
 import signal
+import time
 import traceback
 from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection
@@ -35,7 +36,8 @@ class Arrays:
     """The arrays of one vector step, over memory that one process or several see.
 
     Shapes: action (tasks, action_size) float32; observation and next_observation (tasks, *observation_shape);
-    reward and raw_reward (tasks,) float64; terminated, truncated, success (tasks,) bool.
+    reward and raw_reward (tasks,) float64; terminated, truncated, success (tasks,) bool. `bells` (tasks, 2, ...): of
+    each worker, of whom there are no more than tasks, what the main process rings and what the worker does.
     """
 
     def __init__(self, benchmark: Benchmark, memory: Any) -> None:
@@ -46,11 +48,35 @@ class Arrays:
         self.action, self.observation, self.next_observation = views[:3]
         self.reward, self.raw_reward = views[3:5]
         self.terminated, self.truncated, self.success = views[5:8]
+        self.bells = views[8]
 
     @staticmethod
     def size(benchmark: Benchmark) -> int:
         """Bytes of memory that the arrays need."""
         return sum(_padded(shape, dtype) for shape, dtype in _layout(benchmark))
+
+
+class Bell:
+    """Counts in shared memory what was sent on a line, so that the other end need not sleep before it comes.
+
+    A process that sleeps takes longer to wake than a task to step. The line alone says what was sent.
+    """
+
+    def __init__(self, count: Any, patience: float) -> None:
+        self._count, self._patience = count, patience
+        self._heard = 0
+
+    def ring(self) -> None:
+        """Something was sent."""
+        self._count[0] += 1
+
+    def listen(self) -> None:
+        """Return when the next thing was sent, or after `patience` seconds; then the line is read."""
+        if self._patience:
+            limit = time.perf_counter() + self._patience
+            while int(self._count[0]) == self._heard and time.perf_counter() < limit:
+                pass
+        self._heard += 1
 
 
 class Group:
@@ -135,9 +161,10 @@ def serve(connection: Connection, memory_handle: int) -> None:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, LEFT_TO_MAIN)
     try:
-        benchmark, purpose, tasks, autoreset = connection.recv()
-        with_memory = Arrays(benchmark, mmap.mmap(memory_handle, Arrays.size(benchmark)))
-        _serve_group(connection, benchmark, purpose, tasks, autoreset, with_memory)
+        benchmark, purpose, tasks, autoreset, index, patience = connection.recv()
+        arrays = Arrays(benchmark, mmap.mmap(memory_handle, Arrays.size(benchmark)))
+        bells = [Bell(count, patience) for count in arrays.bells[index]]
+        _serve_group(connection, benchmark, purpose, tasks, autoreset, arrays, *bells)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return  # the main process is gone
 
@@ -149,14 +176,22 @@ def _serve_group(
     tasks: Sequence[int],
     autoreset: bool,
     arrays: Arrays,
+    asked: Bell,
+    answered: Bell,
 ) -> None:
     where = f"tasks {', '.join(benchmark.tasks[task] for task in tasks)}"
     group: Group | None = None
     try:
         group = Group(benchmark, purpose, tasks, autoreset, arrays)
-        connection.send_bytes(DONE)
-        while (message := connection.recv_bytes())[:1] != CLOSE:
-            connection.send_bytes(DONE + _obey(group, message))
+        answer = DONE
+        while True:
+            connection.send_bytes(answer)
+            answered.ring()
+            asked.listen()
+            message = connection.recv_bytes()
+            if message[:1] == CLOSE:
+                break
+            answer = DONE + _obey(group, message)
         group.close()
     except (EOFError, BrokenPipeError, ConnectionResetError):
         raise
@@ -189,7 +224,8 @@ def _layout(benchmark: Benchmark) -> list[tuple[tuple[int, ...], np.dtype[Any]]]
     action = ((tasks, benchmark.action_size), np.dtype(np.float32))
     observation = ((tasks, *benchmark.observation_shape), benchmark.observation_dtype)
     reward, flag = ((tasks,), np.dtype(np.float64)), ((tasks,), np.dtype(np.bool_))
-    return [action, observation, observation, reward, reward, flag, flag, flag]
+    bells = ((tasks, 2, _ALIGNMENT // 8), np.dtype(np.uint64))
+    return [action, observation, observation, reward, reward, flag, flag, flag, bells]
 
 
 def _padded(shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:

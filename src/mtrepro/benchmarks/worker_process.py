@@ -12,7 +12,7 @@ from multiprocessing import Pipe
 from typing import Any
 
 from mtrepro.benchmarks import Benchmark, Purpose, SimulationError
-from mtrepro.benchmarks.worker import CLOSE, FAILED, LEFT_TO_MAIN, RESET, TaskError, WorkerDiedError
+from mtrepro.benchmarks.worker import CLOSE, FAILED, LEFT_TO_MAIN, RESET, Arrays, Bell, TaskError, WorkerDiedError
 
 _START = (
     "import sys; from multiprocessing.connection import Connection; line = Connection(int(sys.argv[1])); "
@@ -22,10 +22,22 @@ GRACE_SECONDS = 5.0  # for a worker to free its simulators before it is killed
 
 
 class Worker:
-    """One worker process."""
+    """One worker process.
 
-    def __init__(self, index: int, order: tuple[Benchmark, Purpose, list[int], bool], memory_handle: int) -> None:
+    Args:
+        patience: seconds that either end looks for what the other sends before it sleeps.
+    """
+
+    def __init__(
+        self,
+        index: int,
+        order: tuple[Benchmark, Purpose, list[int], bool],
+        memory_handle: int,
+        arrays: Arrays,
+        patience: float,
+    ) -> None:
         benchmark, _, self.tasks, _ = order
+        self._asked, self._answered = (Bell(count, patience) for count in arrays.bells[index])
         self._name = f"worker process {index} (tasks {', '.join(benchmark.tasks[task] for task in self.tasks)})"
         self._line, theirs = Pipe()
         environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # its arrays are tiny
@@ -44,7 +56,7 @@ class Worker:
         self.pid = self._process.pid
         try:
             self._line.send(sys.path)
-            self._line.send(order)
+            self._line.send((*order, index, patience))
         except OSError:
             pass  # it died already; `reply` says how
 
@@ -52,6 +64,7 @@ class Worker:
         """Ask for something; `reply` waits for it."""
         with contextlib.suppress(OSError):  # it died; `reply` says how
             self._line.send_bytes(command if content is None and command != RESET else command + pickle.dumps(content))
+            self._asked.ring()
 
     def reply(self) -> Any:
         """What the worker answers.
@@ -61,6 +74,7 @@ class Worker:
             WorkerDiedError: the process died.
             SimulationError: the physics of a task became unstable.
         """
+        self._answered.listen()
         try:
             answer = self._line.recv_bytes()
         except (EOFError, OSError):
