@@ -19,6 +19,8 @@ class Adam:
     m <- b1 m + (1 - b1) g,  v <- b2 v + (1 - b2) g^2,  w <- w - rate m_hat / (sqrt(v_hat) + eps)
     """
 
+    stacked = False  # whether parameters are those of several seeds, (seeds, *shape)
+
     def __init__(
         self,
         parameters: Iterable[nn.Parameter],

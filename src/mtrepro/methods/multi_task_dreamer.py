@@ -102,11 +102,12 @@ class MultiTaskDreamer(DreamerAgent[Settings]):
         mean, norms = [torch.zeros_like(parameter) for parameter in eyes.parameters], list[Tensor]()
         for name, loss in zip(self.problem.task_names, losses, strict=True):
             own = self.optimisers[f"world_model/{name}"]
-            gradients = torch.autograd.grad(loss.total, [*eyes.parameters, *own.parameters])
+            moved = [*eyes.parameters, *own.parameters]
+            gradients = torch.autograd.grad(loss.total, moved, torch.ones_like(loss.total))
             torch._foreach_add_(mean, list(gradients[: len(mean)]), alpha=1 / len(losses))
             norms.append(descend_along(own, gradients[len(mean) :], limit, decay))
         norms.append(descend_along(eyes, mean, limit, decay))
-        return torch.stack(norms).mean()
+        return torch.stack(norms).mean(0)
 
     def descend_behaviour(self, mind: int, part: str, loss: Tensor) -> Tensor:
         """Move the "actor" or "critic" of a mind down its loss."""

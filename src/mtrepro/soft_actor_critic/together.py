@@ -10,17 +10,18 @@ the bits of each seed alone. On a GPU, where no bits are promised, it is mapped 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from mtrepro.engine.adam import Adam
 from mtrepro.engine.compilation import Compiled
 from mtrepro.engine.execution import ALONE, Executions
 from mtrepro.engine.replay import Batch
-from mtrepro.networks.stacked import ALIGNMENT, Layers, lend_rooms, room
+from mtrepro.networks.mapping import other_buffers, possible, tried
+from mtrepro.networks.stacked import ALIGNMENT, Layers
+from mtrepro.networks.stacked_adam import StackedAdam, share
 
 if TYPE_CHECKING:
     from mtrepro.networks.actor_critic import Critics
@@ -41,12 +42,7 @@ def learn_together(agents: Sequence[SoftActorCritic[Any]], stackable: bool) -> T
 def learn_mapped(agents: Sequence[SoftActorCritic[Any]]) -> Together | None:
     """The updates of these agents mapped over them, or None where that fails; then it is said why."""
     together = Together(agents, mapped=True)
-    if (reason := together.why_not()) is None:
-        return together
-    for agent in agents:
-        if agent.execution.say:
-            agent.execution.say(f"seeds are updated one after the other: {reason}")
-    return None
+    return together if possible(together.why_not(), [agent.execution for agent in agents]) else None
 
 
 def worth_stacking(agents: Sequence[SoftActorCritic[Any]]) -> bool:
@@ -79,12 +75,12 @@ class Together:
         not_used = (first._computed, first.execution)  # there is one of all; these lead to open files
         self.stack = copy.deepcopy(first, {id(each): each for each in (*own, *not_used)})
         stacked = {
-            name: _StackedAdam(optimiser.parameters, [agent.optimisers[name] for agent in self.agents])
+            name: StackedAdam(optimiser.parameters, [agent.optimisers[name] for agent in self.agents])
             for name, optimiser in self.stack.optimisers.items()
         }
         moved = {id(each) for optimiser in stacked.values() for each in optimiser.parameters}
         everything = zip(_parameters(self.stack), *map(_parameters, self.agents), strict=True)
-        _share([each for each in everything if id(each[0]) not in moved])  # the targets, and what nothing moves
+        share([each for each in everything if id(each[0]) not in moved])  # the targets, and what nothing moves
         self.stack.optimisers = {**stacked}
         self.stack.judges = _judges(self.stack.critics, first.problem.action_size)
         self.stack.mapped = mapped
@@ -98,23 +94,15 @@ class Together:
 
     def why_not(self) -> str | None:
         """Why these agents cannot learn at once; an update is tried, and what it changed is put back."""
-        for network, those in zip(self.stack._networks(), zip(*map(_buffers, self.agents), strict=True), strict=True):
-            if any(not torch.equal(*pair) for its in those for pair in zip(its, those[0], strict=True)):
+        for network, its in self.stack._networks().items():
+            if other_buffers(its, [agent._networks()[network] for agent in self.agents]):
                 return f"{network} has a buffer that is not the same for every seed"
-        state = self.stack._moved()
-        before = [each.clone() for each in state]
         batch, rows, tasks = self._room.batch, self.stack.settings.batch, self.stack.problem.tasks
         for each in (*batch, self._room.next_noise, self._room.noise):
             each.zero_()
         batch.task.copy_(torch.arange(rows, device=batch.task.device) % tasks)
-        try:
-            self.stack._update(self._room._replace(longest=-(-rows // tasks)))
-        except (RuntimeError, ValueError) as error:  # torch's own: what cannot be mapped, no memory left
-            return str(error).partition("\n")[0]
-        finally:
-            with torch.no_grad():
-                torch._foreach_copy_(state, before)
-        return None
+        draw = self._room._replace(longest=-(-rows // tasks))
+        return tried(lambda: self.stack._update(draw), self.stack._moved())
 
     def learn(self) -> None:
         """One update of each, taken off what it owes."""
@@ -140,11 +128,6 @@ def _rooms(agents: Sequence[SoftActorCritic[Any]]) -> tuple[Draw, list[Draw]]:
     return Draw(batch, next_noise, noise), [Draw(*each) for each in zip(parts, next_noise, noise, strict=True)]
 
 
-def _buffers(agent: SoftActorCritic[Any]) -> list[list[Tensor]]:
-    """Of each network."""
-    return [list(network.buffers()) for network in agent._networks().values()]
-
-
 def _judges(critics: Critics, actions: int) -> Critics:
     """The same critics over the same memory; gradients flow to actions alone, so that no other is computed."""
     theirs = copy.deepcopy(critics)
@@ -161,67 +144,3 @@ def _parameters(agent: SoftActorCritic[Any]) -> list[Tensor]:
     """Every parameter once, in the same order for each agent."""
     found = {id(each): each for network in agent._networks().values() for each in network.parameters()}
     return [*found.values(), agent.log_alpha]
-
-
-@torch.no_grad()
-def _share(tensors: Sequence[Sequence[Tensor]]) -> Tensor:
-    """Let tensors of single seeds be what stacked ones consist of; each row has the stacked one first.
-
-    Returns all of them, flat.
-    """
-    shapes = [seeds[0].shape for _, *seeds in tensors]
-    flat, views = room(len(tensors[0]) - 1, shapes, tensors[0][1])
-    for view, (stacked, *seeds) in zip(views, tensors, strict=True):
-        for part, own in zip(view.unbind(), seeds, strict=True):
-            part.copy_(own)
-            own.data = part
-        stacked.data = view
-    return flat
-
-
-class _StackedAdam(Adam):
-    """Moves the parameters of all seeds; moments and counts stay each seed's own, as views.
-
-    Elements have nothing to do with each other, so the kernel may take many tensors for one. But it rounds the last
-    few of a tensor otherwise, so that this is for tensors alone that have no such rest.
-    """
-
-    def __init__(self, stacked: list[nn.Parameter], those: Sequence[Adam]) -> None:
-        first = those[0]
-        super().__init__(stacked, first.rate, first.beta1, first.beta2, first.epsilon)
-        self.those = those
-        shapes = [one.shape for one in first.parameters]
-        order = sorted(range(len(shapes)), key=lambda index: shapes[index].numel() % ALIGNMENT > 0)
-        whole = sum(len(those) * shape.numel() for shape in shapes if shape.numel() % ALIGNMENT == 0)
-
-        def joined(kind: str) -> tuple[Tensor, list[Tensor]]:
-            """What has no rest as one tensor and what has one by itself, for each seed."""
-            flat = _share([(getattr(self, kind)[i], *(getattr(its, kind)[i] for its in those)) for i in order])
-            rest = [getattr(its, kind)[i] for i in order for its in those if shapes[i].numel() % ALIGNMENT]
-            return flat, [flat[:whole], *rest] if whole else rest
-
-        self.all = Adam([], first.rate, first.beta1, first.beta2, first.epsilon)
-        _, self.all.parameters = joined("parameters")  # type: ignore[assignment]
-        _, self.all.first = joined("first")
-        _, self.all.second = joined("second")
-        self.count, _ = joined("steps")
-        flat, views = room(len(those), [shapes[i] for i in order], first.parameters[0])
-        self.gradients = [view for _, view in sorted(zip(order, views, strict=True), key=lambda pair: pair[0])]
-        rest = [one for i, view in zip(order, views, strict=True) if shapes[i].numel() % ALIGNMENT for one in view]
-        self.joined = [flat[:whole], *rest] if whole else rest
-        lend_rooms(self.parameters, self.gradients)
-
-    @torch.no_grad()
-    def descend(self, gradients: Iterable[Tensor | None]) -> None:
-        given = list(gradients)
-        lend_rooms(self.parameters, self.gradients)
-        if any(gradient is None for gradient in given):
-            for seed, its in enumerate(self.those):
-                its.descend([None if gradient is None else gradient[seed] for gradient in given])
-            return
-        for own, gradient in zip(self.gradients, given, strict=True):
-            if gradient is not None and gradient.data_ptr() != own.data_ptr():  # else it was written there
-                own.copy_(gradient)
-        self.count.add_(1)
-        steps = [self.those[0].steps[0]] * len(self.joined)  # read alone; all are equal
-        self._move(self.all.parameters, self.joined, self.all.first, self.all.second, steps)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from mtrepro.networks.mlp import mlp
 
@@ -14,6 +15,24 @@ def dense(inputs: int, width: int, depth: int, outputs: int) -> nn.Sequential:
     Shapes: (..., inputs) -> (..., outputs).
     """
     return mlp(inputs, width, depth, outputs, nn.ELU)
+
+
+class Gru(nn.GRUCell):
+    """torch's cell, v1's; mapped over seeds it is written out, as torch can map its own only seed by seed.
+
+    r = sigmoid(W_r x + U_r h),  u likewise,  c = tanh(W_c x + r (U_c h)),  h' = c + u (h - c), each with two biases
+    """
+
+    mapped = False
+
+    def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
+        if not self.mapped or hx is None:
+            return super().forward(input, hx)
+        from_x = functional.linear(input, self.weight_ih, self.bias_ih).chunk(3, dim=-1)
+        from_h = functional.linear(hx, self.weight_hh, self.bias_hh).chunk(3, dim=-1)
+        r, u = (torch.sigmoid(x + h) for x, h in zip(from_x[:2], from_h[:2], strict=True))
+        c = torch.tanh(from_x[2] + r * from_h[2])
+        return c + u * (hx - c)
 
 
 class LayerNormGru(nn.Module):

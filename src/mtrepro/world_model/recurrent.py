@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mtrepro.engine.precision import in_full
-from mtrepro.world_model.layers import LayerNormGru
+from mtrepro.world_model.layers import Gru, LayerNormGru
 from mtrepro.world_model.settings import DreamerSettings
 from mtrepro.world_model.state_space import Followed, State, StateSpaceModel
 
@@ -27,7 +27,7 @@ class RecurrentModel(StateSpaceModel):
         super().__init__(settings, code)
         hidden = settings.hidden_size
         self.enter = nn.Linear(self.latents.size + actions + code, hidden)
-        cell = nn.GRUCell if settings.recurrent_cell == "gru" else LayerNormGru
+        cell = Gru if settings.recurrent_cell == "gru" else LayerNormGru
         self.cell = cell(hidden, self.size)
         self.prior_hidden = nn.Linear(self.size, hidden)
         self.prior_output = nn.Linear(hidden, self.latents.outputs)
