@@ -10,7 +10,9 @@ from torch import Tensor
 
 from mtrepro.engine.compilation import Recorder
 from mtrepro.engine.execution import Execution
-from mtrepro.soft_actor_critic.together import learn_mapped
+from mtrepro.soft_actor_critic import together as actor_critics
+from mtrepro.world_model import together as dreamers
+from mtrepro.world_model.agent import DreamerAgent
 
 UPDATES = 100
 TOLERANCE = 0.01  # of how far the eager updates move a group of parameters
@@ -54,7 +56,8 @@ def distance_of_seeds(
         methods = [make(execution, seed) for seed, execution in enumerate(executions)]
         start = [each for method in methods for each in _groups(method)]
         for members in (methods, methods[1:]):
-            group = learn_mapped(members) if together else None
+            family: Any = dreamers if isinstance(members[0], DreamerAgent) else actor_critics
+            group = family.learn_mapped(members) if together else None
             if together and group is None:
                 raise RuntimeError("not mapped")
             for _ in range(updates // 2):

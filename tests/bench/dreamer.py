@@ -140,7 +140,15 @@ TIMED: dict[str, Any] = {
 }
 
 
-def make_dreamer(name: str, device: torch.device = CPU, execution: Execution | None = None, **changed: Any) -> Timed:
+def make_arm(arm: str, device: torch.device, execution: Execution, seed: int = 0) -> Any:
+    """The Dreamer of one of `ARMS`."""
+    name, changed = ARMS[arm]
+    return make_dreamer(name, device, execution, seed, **changed)
+
+
+def make_dreamer(
+    name: str, device: torch.device = CPU, execution: Execution | None = None, seed: int = 0, **changed: Any
+) -> Timed:
     """A Dreamer with its default settings and some random frames; of two tasks, if it takes them."""
     tasks = 1 if name == "dreamer" else 2
     given = read_method_file(name).settings | {"replay_frames": 2 * FRAMES * tasks} | changed
@@ -148,7 +156,7 @@ def make_dreamer(name: str, device: torch.device = CPU, execution: Execution | N
     mask = np.ones((tasks, ACTIONS), np.bool_)
     names = tuple(f"task-{index}" for index in range(tasks))
     problem = Problem(names, (64, 64, 3), np.dtype(np.uint8), ACTIONS, mask, 500, execution=execution)
-    method = TIMED[name](settings, problem, 0, device)
+    method = TIMED[name](settings, problem, seed, device)
     method.behaving = []
     stream, flags = np.random.default_rng(0), np.zeros(tasks, np.bool_)
     for _ in range(FRAMES):

@@ -21,7 +21,7 @@ from mtrepro.training import Trainer
 from mtrepro.updates import Updates
 from tests.bench.agreement import UPDATES, distance
 from tests.bench.dreamer import ARMS as DREAMERS
-from tests.bench.dreamer import make_dreamer
+from tests.bench.dreamer import make_arm
 from tests.bench.family import ARMS
 from tests.bench.measuring import FULL, QUICK, Effort, Row, Topic, in_turn, ratios, record, seconds, write
 from tests.bench.showing import show
@@ -40,7 +40,7 @@ def measure_updates(
 ) -> Topic:
     """Updates a second of every method, eager and recorded, of one seed and of eight in one process, all in turn."""
     makers = {name: partial(_make_actor_critic, effort, device, name, changed) for name in ARMS}
-    makers |= {f"Dreamer, {name}": partial(_make_dreamer, device, name) for name in DREAMERS}
+    makers |= {f"Dreamer, {name}": partial(make_arm, name, device) for name in DREAMERS}
     rows: list[Row] = []
     for name, make in makers.items():
         if not arms or name in arms:
@@ -176,11 +176,6 @@ def _make_actor_critic(
     method, its = ARMS[name]
     filled = min(effort.transitions, 200_000)
     return make_method(method, filled, device=device, execution=execution, **{**its, **changed})
-
-
-def _make_dreamer(device: torch.device, name: str, execution: Execution) -> Any:
-    method, changed = DREAMERS[name]
-    return make_dreamer(method, device, execution, **changed)
 
 
 def _name(device: torch.device) -> str:

@@ -7,17 +7,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 
+from mtrepro.engine.execution import Execution
+from mtrepro.methods.multi_task_dreamer import MultiTaskDreamer
 from tests.bench.agreement import distance, distance_of_seeds
+from tests.bench.dreamer import CPU, make_arm, make_dreamer
 from tests.bench.gpu import NO_GPU, main, measure_care, measure_training, measure_updates
 from tests.bench.measuring import record, write
 from tests.bench.showing import cells
 from tests.bench.test_bench import LEAST
 from tests.bench.update import make_method
 from tests.contract.executions import Forgetful, Refusing, Rerun
-
-CPU = torch.device("cpu")
 
 
 def test_updates_are_measured_eager_and_recorded_for_one_seed_and_eight(tmp_path: Path) -> None:
@@ -57,6 +57,17 @@ def test_the_distance_of_seeds_is_none_for_a_true_recording_and_small_beside_eac
     assert 0 < distance_of_seeds(make, [None] * 3, 4, mapped=False) < 0.01
     with pytest.raises(RuntimeError, match="not recorded: "):
         distance_of_seeds(make, [Forgetful() for _ in range(3)], 4)
+
+
+def test_dreamers_are_compared_in_the_same_way() -> None:
+    def make(execution, seed=0):  # type: ignore[no-untyped-def]
+        small = {"picture_channels": 2, "width": 8, "recurrent_size": 8, "hidden_size": 8, "latent_size": 4}
+        return make_dreamer("dreamer", CPU, execution, seed, sequences=2, length=5, **small)
+
+    assert distance(make, Rerun(), 2) == 0
+    assert distance_of_seeds(make, [Rerun() for _ in range(3)], 4) == 0
+    assert 0 < distance_of_seeds(make, [None] * 3, 4, mapped=False) < 0.05
+    assert isinstance(make_arm("small, two tasks apart, 8 x 25", CPU, Execution(), 1), MultiTaskDreamer)
 
 
 def test_without_a_gpu_it_says_so(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,7 @@ from mtrepro.engine.compilation import CudaGraphs
 from mtrepro.engine.execution import Execution, be_deterministic
 from tests.bench.agreement import TOLERANCE, UPDATES, distance, distance_of_seeds
 from tests.bench.dreamer import ARMS as DREAMERS
-from tests.bench.dreamer import make_dreamer
+from tests.bench.dreamer import make_arm
 from tests.bench.family import ARMS
 from tests.bench.update import make_method
 
@@ -51,4 +51,14 @@ def test_seeds_of_an_actor_critic_mapped_together_stay_with_eager_ones_and_with_
 @pytest.mark.parametrize("name", DREAMERS)
 def test_a_dreamer_recorded_stays_with_the_eager_one(name: str) -> None:
     be_deterministic(CUDA)
-    assert distance(lambda execution: make_dreamer(CUDA, execution, **DREAMERS[name]), CudaGraphs()) <= TOLERANCE
+    assert distance(partial(make_arm, name, CUDA), CudaGraphs()) <= TOLERANCE
+
+
+@pytest.mark.parametrize("name", [name for name, (method, _) in DREAMERS.items() if method != "meta_dreamer"])
+def test_seeds_of_a_dreamer_mapped_together_stay_with_eager_ones_and_with_each_alone(name: str) -> None:
+    be_deterministic(CUDA)
+    make = partial(make_arm, name, CUDA)
+    assert distance_of_seeds(make, [CudaGraphs() for _ in range(3)], UPDATES // 5) <= TOLERANCE
+    assert (
+        distance_of_seeds(make, [None] * 3, FEW, mapped=False) <= 5 * TOLERANCE
+    )  # Adam's first steps magnify rounding
