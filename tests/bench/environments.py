@@ -52,7 +52,8 @@ def measure(effort: Effort) -> Topic:
         "Environment steps of all tasks together, by the steps of an episode; protocol v3, a random goal at each "
         "reset; resets are counted in.",
         "Ours: two processes are the trainer and one worker. Every start was visited once before, as in any long run; "
-        "a first visit costs about 2 ms of settling more, `goals` is the time of all first visits together.",
+        "a first visit costs about 2 ms of settling more, or less where an earlier process kept it; `goals` is the "
+        "time of all first visits together.",
         "Stock: Meta-World's own classes in our loop; gym: `gym.make_vec` of what it registers (39 numbers, no "
         "one-hot), with its wrappers; seeded when made, because its `reset(seed)` is ignored.",
         "Physics alone: the recorded controls of one episode again, five `mj_step` and one `mj_forward` each, no "
