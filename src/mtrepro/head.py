@@ -1,8 +1,9 @@
-"""The heads: Snakemake processes that work on a checkout, each on its own outputs. A killed one's locks outlive it.
+"""The head: the one Snakemake process that works on a checkout. Its lock outlives it when it is killed.
 
-Snakemake then refuses to start until somebody types `--unlock`. Here a head notes who it is and which locks are its own
-once it holds them, so that the next one can see that it is dead, and go on. And heads plan one at a time: Snakemake
-looks for others' locks first and writes its own after, so of two that start at the same moment neither sees the other.
+Snakemake then refuses to start until somebody types `--unlock`. Here the head notes who it is once it holds the lock,
+so that the next one can see that it is dead, and go on. And it holds a lock of the system's beside Snakemake's. That
+one is looked for first and written after, so that heads that start at the same moment find none; it lets through what
+makes other files; and whoever ends removes all of them, the living ones' too.
 """
 
 from __future__ import annotations
@@ -13,55 +14,63 @@ import fcntl
 import json
 import os
 import socket
-import sys
 from typing import IO
 
 from mtrepro.engine.files import write_atomically
 from mtrepro.engine.processes import started
+from mtrepro.errors import MtreproError
 from mtrepro.paths import root
 
-HEADS = ".snakemake/mtrepro-heads"  # a note of each head, named by its process
-PLANNING = ".snakemake/mtrepro-planning.lock"  # locked while a head looks for locks and writes its own
-LOCKS = ".snakemake/locks"  # Snakemake's: the files that its processes read and write
-_planning: list[IO[str]] = []  # the open file while this process plans
-_of_others: dict[str, int] = {}  # the locks that were there when its turn came
-
-
-def begin_to_plan() -> bool:
-    """Wait until no other head plans, and remove the locks of dead ones; says whether there were any.
-
-    What does not become a head, such as a dry run, lets go when it ends.
-    """
-    if not _planning:
-        (root() / PLANNING).parent.mkdir(exist_ok=True)
-        file = (root() / PLANNING).open("a")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print("Waiting for another snakemake in this checkout that is planning.", file=sys.stderr, flush=True)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError:  # a file system without locks: Snakemake's own have to do
-            pass
-        _planning.append(file)
-    cleared = _clear_dead_heads_locks()
-    _of_others.update(_locks())
-    return cleared
+HEAD = ".snakemake/mtrepro-head.json"  # which process held Snakemake's lock last
+HELD = ".snakemake/mtrepro-head.lock"  # locked as long as the head lives
+_held: list[IO[str]] = []  # open until this process ends
 
 
 def note_head() -> None:
-    """Write down who this process is and which locks are its own, and let others plan; called when its jobs start."""
-    mine = dict(_locks().items() - _of_others.items())
-    me = os.getpid()
-    note = {"schema_version": 1, "host": socket.gethostname(), "process": me, "started": started(me), "locks": mine}
-    (root() / HEADS).mkdir(exist_ok=True)
-    write_atomically(root() / HEADS / f"{me}.json", json.dumps(note) + "\n")
-    while _planning:
-        _planning.pop().close()
+    """Write down that this process holds Snakemake's lock; called when its jobs start.
+
+    Raises:
+        MtreproError: another head does so already.
+    """
+    lock = (root() / HELD).open("a")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        raise MtreproError(
+            "this checkout cannot be locked: another snakemake works in it, and there is one a checkout\n"
+            "  wait for its end, or stop it, then give the command again; what must run beside it can do so in a clone"
+        ) from None
+    except OSError:  # a file system without locks: Snakemake's own has to do
+        pass
+    _held.append(lock)
+    head = {"schema_version": 1, "host": socket.gethostname(), "process": os.getpid(), "started": started(os.getpid())}
+    write_atomically(root() / HEAD, json.dumps(head) + "\n")
 
 
 def submit_through_ours() -> None:
     """Put workflow/bin first on the PATH: its `sbatch` takes over the jobs that a killed head left in the queue."""
     os.environ["PATH"] = os.pathsep.join([str(root() / "workflow" / "bin"), os.environ["PATH"]])
+
+
+def clear_dead_heads_lock() -> bool:
+    """Remove Snakemake's lock if the head that noted itself is proven dead; says whether there was one.
+
+    A lock that is newer than the note belongs to a head that has not yet noted itself, and stays.
+    """
+    note, locks = root() / HEAD, list((root() / ".snakemake" / "locks").glob("*.lock"))
+    try:
+        head = json.loads(note.read_text(encoding="utf-8"))
+        noted = note.stat().st_mtime_ns
+        older = all(lock.stat().st_mtime_ns <= noted for lock in locks)
+    except (OSError, ValueError):
+        return False
+    dead = head["host"] == socket.gethostname() and started(head["process"]) != head["started"]
+    if not (locks and older and dead):
+        return False
+    for lock in locks:
+        lock.unlink(missing_ok=True)
+    return True
 
 
 def awaited() -> frozenset[str]:
@@ -76,31 +85,3 @@ def awaited() -> frozenset[str]:
         with contextlib.suppress(ValueError):
             found.add(base64.urlsafe_b64decode(name).decode())
     return frozenset(found)
-
-
-def _clear_dead_heads_locks() -> bool:
-    """Remove the locks of heads that are proven dead, and the notes of heads that have none any more."""
-    cleared = False
-    for file in (root() / HEADS).glob("*.json"):
-        try:
-            head = json.loads(file.read_text(encoding="utf-8"))
-            left = dict(head["locks"].items() & _locks().items())
-            dead = head["host"] == socket.gethostname() and started(head["process"]) != head["started"]
-        except (OSError, ValueError, LookupError):
-            continue
-        if dead:
-            for name in left:
-                (root() / LOCKS / name).unlink(missing_ok=True)
-                cleared = True
-        if dead or not left:
-            file.unlink(missing_ok=True)
-    return cleared
-
-
-def _locks() -> dict[str, int]:
-    """Snakemake's locks by their names; the moment of writing tells one from a later one of the same name."""
-    found = {}
-    for file in (root() / LOCKS).glob("*.lock"):
-        with contextlib.suppress(FileNotFoundError):  # its head ends just now
-            found[file.name] = file.stat().st_mtime_ns
-    return found

@@ -20,6 +20,7 @@ class Updates:
     def __call__(self, methods: list[Method]) -> None:
         if methods != self.methods:
             find = getattr(type(methods[0]), "together", None) if len(methods) > 1 and not self.apart else None
+            self.together = None  # its memory goes before another's is taken
             self.methods, self.together = methods, find(methods) if find else None
         if self.together is not None:
             self.together.learn()

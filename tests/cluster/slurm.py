@@ -230,7 +230,8 @@ class Head:
     def works(self) -> bool:
         """Whether it has started or taken over its jobs."""
         assert self.process.poll() is None, self.said()
-        return (self.checkout / f".snakemake/mtrepro-heads/{self.process.pid}.json").exists()
+        note = self.checkout / ".snakemake/mtrepro-head.json"
+        return note.exists() and json.loads(note.read_text())["process"] == self.process.pid
 
     def said(self) -> str:
         return self.log.read_text()

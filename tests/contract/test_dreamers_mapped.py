@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +12,7 @@ import torch
 from torch import Tensor
 
 from mtrepro.engine.execution import Execution
+from mtrepro.networks.stacked_adam import StackedAdam
 from mtrepro.specification import Learner
 from mtrepro.training import Trainer, train_in_step
 from mtrepro.world_model.agent import DreamerAgent
@@ -154,3 +157,37 @@ def test_what_cannot_be_mapped_is_said_and_left_as_it_was(monkeypatch: pytest.Mo
         assert all(torch.equal(*pair) for pair in zip(tensors(agent), then, strict=True))
         assert agent.noise.get_state().tolist() == stream
         agent.learn()
+
+
+def test_without_memory_for_the_stack_seeds_go_on_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr("mtrepro.training.execution", lambda *_: Execution("fp32", Rerun(), said.append))
+    agents, alone = (learners("dreamer", settings("dreamer", {})) for _ in range(2))
+    for agent in (*agents, *alone):
+        agent.learn()  # and is recorded
+
+    class Full(StackedAdam):
+        def __init__(self, *given: Any) -> None:
+            super().__init__(*given)
+            raise torch.OutOfMemoryError("CUDA out of memory, half-way")
+
+    monkeypatch.setattr("mtrepro.world_model.together.StackedAdam", Full)
+    assert learn_mapped(agents) is None
+    assert said == ["seeds are updated one after the other: CUDA out of memory, half-way"] * len(SEEDS)
+    for agent, its in zip(agents, alone, strict=True):
+        agent.learn()
+        its.learn()
+        assert all(torch.equal(*pair) for pair in zip(tensors(agent), tensors(its), strict=True))
+
+
+def test_a_group_that_is_left_leaves_its_memory_at_once() -> None:
+    together = learn_mapped(learners("dreamer", settings("dreamer", {})))
+    assert together is not None
+    together.learn()
+    gc.disable()
+    try:
+        left = weakref.ref(together)
+        del together
+        assert left() is None
+    finally:
+        gc.enable()

@@ -108,8 +108,9 @@ def test_processes_that_keep_at_the_same_time_lose_nothing_of_each_other() -> No
 
 def test_a_file_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metaworld_starts, "LIMIT", 3)
-    for first in (0, 2, 4):
-        Starts(0, TASK, 3).save(settled={bytes([first + place]) * 32: np.ones(2) for place in range(2)})
+    writers = [Starts(0, TASK, 3) for _ in range(3)]  # at the same time
+    for first, starts in zip((0, 2, 4), writers, strict=True):
+        starts.save(settled={bytes([first + place]) * 32: np.ones(2) for place in range(2)})
     assert sorted(key[0] for key in Starts(0, TASK, 3).settled) == [0, 1, 2]
 
 

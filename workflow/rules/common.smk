@@ -6,7 +6,7 @@ from snakemake.exceptions import WorkflowError
 from snakemake.utils import validate
 
 from mtrepro.errors import MtreproError
-from mtrepro.head import begin_to_plan, note_head, submit_through_ours
+from mtrepro.head import clear_dead_heads_lock, note_head, submit_through_ours
 from mtrepro.images import (
     image,
     image_packages,
@@ -31,7 +31,7 @@ if workflow.is_main_process:
     submit_through_ours()
 
 # A head that was killed left its lock behind; the same command starts again.
-if workflow.is_main_process and begin_to_plan():  # a job is no head
+if workflow.is_main_process and clear_dead_heads_lock():  # a job is no head
     print("The head process before this one is dead; its lock was cleared.", file=sys.stderr)
 
 try:

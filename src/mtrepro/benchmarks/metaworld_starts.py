@@ -54,7 +54,7 @@ class Starts:
             return
         self._read()
         self.goals = self.goals if goals is None else goals
-        self.settled |= dict(list((settled or {}).items())[: LIMIT - len(self.settled)])
+        self.settled = dict(list({**self.settled, **(settled or {})}.items())[:LIMIT])
         arrays: dict[str, Any] = {} if self.goals is None else {"goals": self.goals}
         if self.settled:
             keys = np.frombuffer(b"".join(self.settled), np.uint8).reshape(len(self.settled), -1)
@@ -63,8 +63,8 @@ class Starts:
         np.savez(content, allow_pickle=False, **arrays)
         with contextlib.suppress(OSError):
             folder = self._file.parent
-            if not folder.exists():
-                folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True)
+            if not (folder / "conditions.json").exists():
                 _replace(folder / "conditions.json", json.dumps(conditions()[1], indent=1).encode() + b"\n")
             _replace(self._file, hashlib.sha256(content.getvalue()).digest() + content.getvalue())
 
@@ -109,10 +109,14 @@ def _file_of(module: ModuleType) -> Path:
 
 
 def _c_library() -> str:
-    try:
-        return os.confstr("CS_GNU_LIBC_VERSION") or ""
-    except (AttributeError, ValueError):
-        return " ".join(platform.libc_ver())
+    """Its version, and a digest of the file of its functions: distributions build one version in different ways."""
+    version = " ".join(platform.libc_ver())
+    with contextlib.suppress(OSError):
+        loaded = {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if "/libm" in line}
+        for file in sorted(loaded):
+            if Path(file).name.startswith(("libm.", "libm-")):
+                version += f" {Path(file).name} {hashlib.sha256(Path(file).read_bytes()).hexdigest()[:16]}"
+    return version
 
 
 def _processor() -> str:

@@ -200,7 +200,8 @@ class VectorEnvironment:
 
 def patience(workers: int) -> float:
     """Seconds to look for a message: none where these and the main process have fewer cores than they are."""
-    return PATIENCE if workers < len(os.sched_getaffinity(0)) else 0.0
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return PATIENCE if workers < cores else 0.0
 
 
 def _shared_memory(size: int) -> int:

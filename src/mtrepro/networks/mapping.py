@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -57,12 +57,30 @@ def tried(update: Callable[[], object], state: Sequence[Tensor]) -> str | None:
     return None
 
 
-def possible(reason: str | None, executions: Sequence[Execution]) -> bool:
-    """Whether there is no reason against it; else it is said to each run."""
-    for execution in executions if reason is not None else ():
+class Together(Protocol):
+    """The agents of several seeds that learn at once."""
+
+    def why_not(self) -> str | None:
+        """Why they cannot."""
+        ...
+
+
+T = TypeVar("T", bound=Together)
+
+
+def made(make: Callable[[], T], executions: Sequence[Execution]) -> T | None:
+    """What `make` gives, or None where agents cannot learn at once; then each run is told why."""
+    try:
+        together = make()
+        reason = together.why_not()
+    except RuntimeError as error:  # no memory for the stack
+        reason = str(error).partition("\n")[0]
+    if reason is None:
+        return together
+    for execution in executions:
         if execution.say:
             execution.say(f"seeds are updated one after the other: {reason}")
-    return reason is None
+    return None
 
 
 @contextlib.contextmanager

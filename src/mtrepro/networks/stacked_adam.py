@@ -40,6 +40,8 @@ class StackedAdam(Adam):
         first = those[0]
         super().__init__(stacked, first.rate, first.beta1, first.beta2, first.epsilon)
         self.those = those
+        counts = [torch.stack(its.steps) for its in those if its.steps]
+        assert all(torch.equal(each, counts[0]) for each in counts), "seeds in step have made as many updates"
         shapes = [one.shape for one in first.parameters]
         order = sorted(range(len(shapes)), key=lambda index: shapes[index].numel() % ALIGNMENT > 0)
         whole = sum(len(those) * shape.numel() for shape in shapes if shape.numel() % ALIGNMENT == 0)

@@ -19,7 +19,7 @@ from torch import Tensor
 from mtrepro.engine.compilation import Compiled
 from mtrepro.engine.execution import ALONE, Executions
 from mtrepro.engine.replay import Batch
-from mtrepro.networks.mapping import other_buffers, possible, tried
+from mtrepro.networks.mapping import made, other_buffers, tried
 from mtrepro.networks.stacked import ALIGNMENT, Layers
 from mtrepro.networks.stacked_adam import StackedAdam, share
 
@@ -41,8 +41,7 @@ def learn_together(agents: Sequence[SoftActorCritic[Any]], stackable: bool) -> T
 
 def learn_mapped(agents: Sequence[SoftActorCritic[Any]]) -> Together | None:
     """The updates of these agents mapped over them, or None where that fails; then it is said why."""
-    together = Together(agents, mapped=True)
-    return together if possible(together.why_not(), [agent.execution for agent in agents]) else None
+    return made(lambda: Together(agents, mapped=True), [agent.execution for agent in agents])
 
 
 def worth_stacking(agents: Sequence[SoftActorCritic[Any]]) -> bool:
@@ -70,6 +69,8 @@ class Together:
 
     def __init__(self, agents: Sequence[SoftActorCritic[Any]], mapped: bool = False) -> None:
         self.agents = list(agents)
+        for agent in self.agents:
+            agent._computed.forget()  # its recordings are of where its parameters were
         first = self.agents[0]
         own = (first.replay, first.noise, first.random_actions, first.meters, first.problem, first.settings)
         not_used = (first._computed, first.execution)  # there is one of all; these lead to open files
@@ -86,8 +87,6 @@ class Together:
         self.stack.mapped = mapped
         seeds = ", ".join(str(agent.seed) for agent in self.agents)
         self._company = f"mapped with seeds {seeds}" if mapped else ALONE  # whose bits each has
-        for agent in self.agents:
-            agent._computed.forget()  # its recordings are of where its parameters were
         self._execution = Executions([agent.execution for agent in self.agents])
         self._computed = Compiled(self.stack._update, self.stack._moved, self._execution)
         self._room, self._rooms = _rooms(self.agents)

@@ -17,7 +17,7 @@ from torch import Tensor
 from mtrepro.engine import streams
 from mtrepro.engine.compilation import Compiled, tensors_of
 from mtrepro.engine.execution import Executions
-from mtrepro.networks.mapping import other_buffers, possible, tried
+from mtrepro.networks.mapping import made, other_buffers, tried
 from mtrepro.networks.stacked_adam import StackedAdam, share
 from mtrepro.world_model.layers import Gru
 
@@ -27,8 +27,7 @@ if TYPE_CHECKING:
 
 def learn_mapped(agents: Sequence[DreamerAgent[Any]]) -> Together | None:
     """The updates of these agents mapped over them, or None where that fails; then it is said why."""
-    together = Together(agents)
-    return together if possible(together.why_not(), [agent.execution for agent in agents]) else None
+    return made(lambda: Together(agents), [agent.execution for agent in agents])
 
 
 class Together:
@@ -36,6 +35,8 @@ class Together:
 
     def __init__(self, agents: Sequence[DreamerAgent[Any]]) -> None:
         self.agents = list(agents)
+        for agent in self.agents:
+            agent._computed.forget()  # its recordings are of where its parameters were
         first = self.agents[0]
         own = (first.replay, first.noise, first.acting_noise, first.random_actions, first.meters, first.problem)
         not_copied = (*own, first.settings, first.remembered, first._computed, first.execution)
@@ -56,10 +57,9 @@ class Together:
                 module.mapped = True
         seeds = ", ".join(str(agent.seed) for agent in self.agents)
         self._company = f"mapped with seeds {seeds}"
-        for agent in self.agents:
-            agent._computed.forget()  # its recordings are of where its parameters were
         self._execution = Executions([agent.execution for agent in self.agents])
-        self._computed = Compiled(self.stack._update, self._moved, self._execution)
+        stack = self.stack  # not this object: what held itself would keep its memory beside the next group's
+        self._computed = Compiled(stack._update, lambda: _moved(stack), self._execution)
 
     def why_not(self) -> str | None:
         """Why these agents cannot learn at once; an update is tried, and what it changed is put back."""
@@ -68,10 +68,11 @@ class Together:
                 return f"mind {index} has a buffer that is not the same for every seed"
         first = self.agents[0]
         before = first.noise.get_state(), streams.generator_state(first.replay.generator)
-        draw = first._draws()
-        first.noise.set_state(before[0])
-        streams.load_generator_state(first.replay.generator, before[1])
-        return tried(lambda: self.stack._update(_stacked([draw] * len(self.agents))), self._moved())
+        try:
+            return tried(lambda: self.stack._update(_stacked([first._draws()] * len(self.agents))), _moved(self.stack))
+        finally:
+            first.noise.set_state(before[0])
+            streams.load_generator_state(first.replay.generator, before[1])
 
     def learn(self) -> None:
         """One update of each, taken off what it owes."""
@@ -83,8 +84,9 @@ class Together:
             agent.meters.add_row(names, row)
             agent.note_update()
 
-    def _moved(self) -> list[Tensor]:
-        return tensors_of(self.stack.minds, self.stack.optimisers)
+
+def _moved(agent: DreamerAgent[Any]) -> list[Tensor]:
+    return tensors_of(agent.minds, agent.optimisers)
 
 
 def _parameters(agent: DreamerAgent[Any]) -> list[Tensor]:
