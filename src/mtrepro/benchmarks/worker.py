@@ -8,6 +8,7 @@ from __future__ import annotations
 import mmap
 import pickle
 import signal
+import threading
 import time
 import traceback
 from collections.abc import Iterator, Sequence
@@ -71,11 +72,14 @@ class Bell:
         self._count[0] += 1
 
     def listen(self) -> None:
-        """Return when the next thing was sent, or after `patience` seconds; then the line is read."""
-        if self._patience:
+        """Return when the next thing was sent, or after `patience` seconds; then the line is read.
+
+        At once beside another thread, which a look would keep from learning.
+        """
+        if self._patience and threading.current_thread() is threading.main_thread():
             limit = time.perf_counter() + self._patience
             while int(self._count[0]) == self._heard and time.perf_counter() < limit:
-                time.sleep(0)  # a thread that learns beside this one may go on
+                pass
         self._heard += 1
 
 
