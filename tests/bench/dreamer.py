@@ -14,12 +14,13 @@ from mtrepro.engine.execution import Execution
 from mtrepro.engine.replay import Transitions
 from mtrepro.methods import Problem
 from mtrepro.methods.dreamer import Dreamer
-from mtrepro.methods.meta_dreamer import MetaDreamer, Outer
+from mtrepro.methods.meta_dreamer import MetaDreamer
 from mtrepro.methods.multi_task_dreamer import MultiTaskDreamer
 from mtrepro.specification import resolve_settings
 from mtrepro.study import read_method_file
 from mtrepro.world_model.agent import DreamerAgent
 from mtrepro.world_model.model import ModelLoss
+from mtrepro.world_model.outer import Outer
 from tests.bench.measuring import Effort, Row, Topic, in_turn, ratios, seconds
 
 CPU = torch.device("cpu")

@@ -58,9 +58,6 @@ def test_a_recording_has_the_bits_of_eager_updates_also_when_an_older_state_is_l
 ) -> None:
     expected, recorder, said = all_but_the_execution(trainer(name, **SHORT)), Rerun(), list[str]()
     run = with_recorder(name, recorder, monkeypatch, said)
-    if run.execution.fallback:
-        assert said == [f"updates are computed eagerly from here on: updates of {name} are not recorded"]
-        pytest.skip("its updates are not recorded, and it says so")
     state = stopped(run, tmp_path)
     run.run(Watcher())
     assert run.step == SHORT["budget"]

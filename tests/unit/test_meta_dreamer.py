@@ -32,7 +32,7 @@ def length_of(gradients: Any) -> float:
 def test_the_meta_gradient_reaches_every_parameter(order: str, state_space: str) -> None:
     agent = meta_dreamer(order=order, continue_scale=1.0, inner_rate=1e-3, state_space=state_space)
     theta = parameters_of(agent.model)
-    gradients = dict(zip(theta, agent.outer(theta, 0).gradients, strict=True))
+    gradients = dict(zip(theta, agent.outer(theta, agent.drawn(0)).gradients, strict=True))
     assert {name.split(".")[0] for name in gradients} == set(PARTS)
     still = [name for name, each in gradients.items() if not each.any() or not torch.isfinite(each).all()]
     assert not still
@@ -77,7 +77,7 @@ def test_an_inner_step_is_gradient_descent_of_limited_length(monkeypatch: pytest
 def test_the_outer_step_moves_the_meta_parameters_along_the_mean_of_the_tasks() -> None:
     agent, twin = meta_dreamer(order="second"), meta_dreamer(order="second")
     theta = parameters_of(twin.model)
-    given = [twin.outer(theta, task).gradients for task in range(TASKS)]
+    given = [twin.outer(theta, twin.drawn(task)).gradients for task in range(TASKS)]
     mean = [torch.stack(each).mean(0) for each in zip(*given, strict=True)]
     before = [each.detach().clone() for each in theta.values()]
     seen = list[torch.Tensor]()
@@ -135,7 +135,7 @@ def test_support_and_query_are_of_one_task_and_share_no_episode() -> None:
 def test_surprise_is_never_negative_and_the_reward_for_it_neither(kind: str) -> None:
     agent = meta_dreamer(curiosity_kind=kind)
     theta = parameters_of(agent.model)
-    outer = agent.outer(theta, 0)
+    outer = agent.outer(theta, agent.drawn(0))
     u = surprise(agent.model.dynamics.latents, outer.loss.followed, kind)  # type: ignore[arg-type]
     assert u.shape == outer.query.reward.shape and (u >= 0).all() and u.any() and not u.requires_grad
     assert agent.curiosity is not None
@@ -152,6 +152,20 @@ def test_the_running_deviation_is_numpys() -> None:
     for each in values:
         agent.curiosity.note(torch.from_numpy(each))
     assert float(agent.curiosity.deviation()) == pytest.approx(np.concatenate(values).std())
+
+
+def test_weights_are_a_choice_of_rows() -> None:
+    chosen, weighed = (meta_dreamer().curiosity for _ in range(2))
+    assert chosen is not None and weighed is not None
+    stream = torch.Generator().manual_seed(0)
+    for _ in range(3):
+        u, s = torch.rand(40, generator=stream), torch.randn(40, chosen.head[0].in_features, generator=stream)  # type: ignore[arg-type]
+        seen = torch.rand(40, generator=stream) < 0.7
+        chosen.note(u[seen])
+        weighed.note(u, seen.to(u.dtype))
+        torch.testing.assert_close(weighed.deviation(), chosen.deviation())
+        torch.testing.assert_close(weighed.loss(s, u, seen.to(u.dtype)), chosen.loss(s[seen], u[seen]))
+        assert int(weighed.count) == int(chosen.count)
 
 
 @pytest.mark.parametrize("learner", ["world_model", "actor", "critic", "curiosity"])

@@ -19,7 +19,8 @@ baselines of the same adaptation. docs/methods/meta_dreamer.md says where the no
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, ClassVar, Literal, NamedTuple
+from functools import partial
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -29,17 +30,22 @@ from torch import Tensor
 
 from mtrepro.engine import seeding, streams
 from mtrepro.engine.adam import Adam
+from mtrepro.engine.compilation import Compiled, tensors_of
+from mtrepro.engine.execution import ALONE
 from mtrepro.engine.sequence_replay import Sequences
 from mtrepro.methods import Array, Episode, Problem
 from mtrepro.world_model.acting import Acting
 from mtrepro.world_model.adaptation import Parameters, adapt, apart, parameters_of, under
+from mtrepro.world_model.adapted import AdaptedDreamer
 from mtrepro.world_model.behaviour import Behaviour, Judged
-from mtrepro.world_model.curiosity import Curiosity, surprise
+from mtrepro.world_model.curiosity import Curiosity, surprise, weighted_mean
 from mtrepro.world_model.descent import descend_along
 from mtrepro.world_model.episodes import sequences_of
+from mtrepro.world_model.imagination import Noise
 from mtrepro.world_model.layers import initialise
 from mtrepro.world_model.minds import Mind
 from mtrepro.world_model.model import ModelLoss, WorldModel
+from mtrepro.world_model.outer import Draw, Outer
 from mtrepro.world_model.settings import DreamerSettings
 
 
@@ -81,25 +87,14 @@ class Settings(DreamerSettings):
             )
 
 
-class Outer(NamedTuple):
-    """What one task gives to an update."""
-
-    query: Sequences
-    adapted: Parameters  # theta_i, from which no gradient passes back
-    loss: ModelLoss  # of the query under theta_i
-    before: Tensor  # the query's loss under theta; scalar
-    gradients: tuple[Tensor, ...]  # of the loss with respect to theta
-
-
 class MetaDreamer(Acting[Settings]):
     """One Meta-Dreamer on any number of tasks; see the protocol `Adaptive`."""
 
     def __init__(self, settings: Settings, problem: Problem, seed: int, device: torch.device) -> None:
         super().__init__(settings, problem, seed, device, "meta_dreamer")
         self.seed, self.adaptation_episodes = seed, settings.adaptation_episodes
-        if self.execution.recorder:
-            self.execution.fall_back("updates of meta_dreamer are not recorded")
         self.chosen_tasks = streams.numpy_stream(seed, "tasks of an update")
+        self._computed = Compiled(self._update, self._moved, self.execution)
 
     @property
     def model(self) -> WorldModel:
@@ -133,63 +128,90 @@ class MetaDreamer(Acting[Settings]):
 
     def learn(self) -> None:
         """One update: the outer step, then actor and critic under every task's adapted model."""
+        self.execution.note_company(ALONE)
+        self.meters.add(**self._computed(self._draws()))
+        self.updates += 1
+        self.behaviour.follow_critic(self.updates)
+        self.owed -= 1
+
+    def _draws(self) -> tuple[Draw, ...]:
+        """For each task of the update what it draws: all that the update takes from random streams."""
+        draws = [self.drawn(int(task)) for task in self._tasks_of_update()]
+        noises = [self.noise_of_imagination(self.minds[0], draw.query.reward.numel()) for draw in draws]
+        return tuple(draw._replace(imagined=noise) for draw, noise in zip(draws, noises, strict=True))
+
+    def drawn(self, task: int) -> Draw:
+        """Support and query of a task and their noise, not yet that of what is imagined."""
+        its = self.settings
+        support, query = self.replay.draw_apart(task, (its.support_sequences, its.sequences), its.length)
+        on_support = self._noise_of(support, self.noise) if its.inner_steps else None
+        return Draw(support, query, on_support, self._noise_of(query, self.noise))
+
+    def _update(self, draws: tuple[Draw, ...]) -> dict[str, Tensor]:
+        """What follows from the draws; returns the meters'. It takes from no random stream."""
         theta = parameters_of(self.model)
-        outers = [self.outer(theta, int(task)) for task in self._tasks_of_update()]
+        outers = [self.outer(theta, draw) for draw in draws]
         gradients = [torch.stack(each).mean(0) for each in zip(*(outer.gradients for outer in outers), strict=True)]
         its = self.settings
         norm = descend_along(self.optimisers["world_model"], gradients, its.gradient_limit, its.weight_decay)
-        means = {
+        return {
             "model_loss": _mean(outer.loss.total for outer in outers),
             "unadapted_model_loss": _mean(outer.before for outer in outers),
             **{name: _mean(outer.loss.parts[name] for outer in outers) for name in outers[0].loss.parts},
             **self._learn_curiosity(outers),
-            **self._learn_behaviour_under(outers),
+            **self._learn_behaviour_under(outers, [draw.imagined for draw in draws]),
+            "model_gradient": norm,
         }
-        self.updates += 1
-        self.behaviour.follow_critic(self.updates)
-        self.owed -= 1
-        self.meters.add(**means, model_gradient=norm)
 
-    def outer(self, theta: Parameters, task: int) -> Outer:
+    def outer(self, theta: Parameters, draw: Draw) -> Outer:
         """Adapt to a task's support, and the gradient of its query's loss with respect to `theta`."""
-        its = self.settings
-        support, query = self.replay.draw_apart(task, (its.support_sequences, its.sequences), its.length)
-        adapted = theta
-        if its.inner_steps:
-            on_support = self._loss_of(support, self.noise)
+        its, adapted = self.settings, theta
+        if draw.on_support is not None:
+            on_support = self._loss_of(draw.support, draw.on_support)
             adapted = self._adapted(theta, lambda: on_support().total, its.inner_steps, its.order == "second")
-        loss = under(self.model, adapted, on_query := self._loss_of(query, self.noise))
+        loss = under(self.model, adapted, on_query := self._loss_of(draw.query, draw.on_query))
         gradients = torch.autograd.grad(loss.total, list(theta.values()))
         with torch.no_grad():
             before = under(self.model, theta, on_query).total if its.inner_steps else loss.total.detach()
-        return Outer(query, apart(adapted), loss, before, gradients)
+        return Outer(draw.query, apart(adapted), loss, before, gradients)
 
     def _learn_curiosity(self, outers: Sequence[Outer]) -> dict[str, Tensor]:
         """Learn to foresee what surprised the adapted models; the first frame of an episode or window always does."""
         if self.curiosity is None:
             return {}
-        surprises, features = list[Tensor](), list[Tensor]()
-        for outer in outers:
-            followed, seen = outer.loss.followed, ~outer.query.is_first
-            seen[0] = False
-            surprises.append(surprise(self.model.dynamics.latents, followed, self.settings.curiosity_kind)[seen])
-            features.append(followed.states.features.detach()[seen])
-        u, s = torch.cat(surprises), torch.cat(features)
-        self.curiosity.note(u)
+        latents, kind = self.model.dynamics.latents, self.settings.curiosity_kind
+        foreseen = [~outer.query.is_first for outer in outers]
+        for each in foreseen:
+            each[0] = False
+        u, s, seen = (
+            torch.cat([each.flatten(0, 1) for each in parts])
+            for parts in (
+                [surprise(latents, outer.loss.followed, kind) for outer in outers],
+                [outer.loss.followed.states.features.detach() for outer in outers],
+                foreseen,
+            )
+        )
+        # A recorded update cannot choose rows: how many there are would be asked of the device.
+        weight = None if self.device.type == "cpu" else seen.to(u.dtype)
+        u, s = (u[seen], s[seen]) if weight is None else (u, s)
+        self.curiosity.note(u, weight)
         with self.precision.products():
-            loss = self.curiosity.loss(s, u)
+            loss = self.curiosity.loss(s, u, weight)
         self.descend("curiosity", loss)
-        return {"surprise": u.mean(), "curiosity_loss": loss}
+        return {"surprise": weighted_mean(u, weight), "curiosity_loss": loss}
 
-    def _learn_behaviour_under(self, outers: Sequence[Outer]) -> dict[str, Tensor]:
+    def _learn_behaviour_under(self, outers: Sequence[Outer], noises: Sequence[Noise | None]) -> dict[str, Tensor]:
         """One step of actor and critic on what all adapted models imagine."""
 
-        def imagined(outer: Outer) -> Judged:
-            noise = self.noise_of_imagination(self.minds[0], outer.query.reward.numel())
+        def imagined(outer: Outer, noise: Noise | None) -> Judged:
+            assert noise is not None
             with self.precision.products():
                 return self.judged(self.minds[0], outer.query, outer.loss, noise, self._bonus)
 
-        judged = [under(self.model, outer.adapted, lambda each=outer: imagined(each)) for outer in outers]  # type: ignore[misc]
+        judged = [
+            under(self.model, outer.adapted, partial(imagined, outer, noise))
+            for outer, noise in zip(outers, noises, strict=True)
+        ]
         actor_loss = _mean(each.actor_loss for each in judged)
         actor_norm = self.descend("actor", actor_loss)
         with self.precision.products():
@@ -211,9 +233,11 @@ class MetaDreamer(Acting[Settings]):
         every = count is None or count >= tasks
         return np.arange(tasks) if every else np.sort(self.chosen_tasks.choice(tasks, count, replace=False))
 
-    def _loss_of(self, batch: Sequences, generator: torch.Generator) -> Callable[[], ModelLoss]:
+    def _noise_of(self, batch: Sequences, generator: torch.Generator) -> Tensor:
+        return self.model.dynamics.latents.noise(*batch.reward.shape, generator=generator)
+
+    def _loss_of(self, batch: Sequences, noise: Tensor) -> Callable[[], ModelLoss]:
         """The model's loss on a batch, with the same noise however often it is asked and under whatever parameters."""
-        noise = self.model.dynamics.latents.noise(*batch.reward.shape, generator=generator)
 
         def loss() -> ModelLoss:
             with self.precision.products():
@@ -249,9 +273,14 @@ class MetaDreamer(Acting[Settings]):
     def loss_of_episodes(self, task: int, episodes: Sequence[Episode]) -> Callable[[], ModelLoss]:
         """The model's loss on whole episodes, always with the same noise."""
         batch = sequences_of(task, episodes, self.settings.length, self.device)
-        return self._loss_of(batch, seeding.torch_stream(self.seed, "adaptation", device=self.device))
+        chance = seeding.torch_stream(self.seed, "adaptation", device=self.device)
+        return self._loss_of(batch, self._noise_of(batch, chance))
 
     # What the loop asks
+
+    def _moved(self) -> list[Tensor]:
+        """Every tensor that an update changes."""
+        return tensors_of([*self.minds, *([] if self.curiosity is None else [self.curiosity])], self.optimisers)
 
     def state(self) -> dict[str, Any]:
         """The agent's, with curiosity and the stream of tasks."""
@@ -265,35 +294,6 @@ class MetaDreamer(Acting[Settings]):
         if self.curiosity is not None:
             self.curiosity.load_state_dict(state["curiosity"])
         streams.load_generator_state(self.chosen_tasks, state["chosen_tasks"])
-
-
-class AdaptedDreamer:
-    """Meta-Dreamer with a world model for each task; see the protocol `Adapted`. The actor is the agent's own."""
-
-    def __init__(self, agent: MetaDreamer, before: Parameters, adapted: Sequence[Parameters]) -> None:
-        self.agent, self.before, self.adapted = agent, before, adapted
-
-    def act(
-        self, observation: Array, task: Array, explore: bool, moment: int = 0, memory: dict[str, Any] | None = None
-    ) -> NDArray[np.float32]:
-        """The agent's actions, each task's states being those of its adapted model."""
-        memory = {} if memory is None else memory
-        chosen = np.zeros((len(task), self.agent.problem.action_size), np.float32)
-        for row, index in enumerate(task.tolist()):
-            rows, its = slice(row, row + 1), memory.setdefault(str(row), {})
-            chosen[rows] = under(
-                self.agent.model,
-                self.adapted[index],
-                lambda rows=rows, its=its: self.agent.act(observation[rows], task[rows], explore=False, memory=its),  # type: ignore[misc]
-            )
-        return chosen
-
-    @torch.no_grad()
-    def judge(self, task: int, episode: Episode) -> dict[str, float]:
-        """The model's loss on an episode before and after it adapted."""
-        loss = self.agent.loss_of_episodes(task, [episode])
-        before, after = (under(self.agent.model, its, loss).total for its in (self.before, self.adapted[task]))
-        return {"model_loss": float(before), "adapted_model_loss": float(after)}
 
 
 def _mean(values: Iterator[Tensor] | Sequence[Tensor]) -> Tensor:

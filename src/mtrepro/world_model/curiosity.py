@@ -50,12 +50,15 @@ class Curiosity(nn.Module):
         return i
 
     @torch.no_grad()
-    def note(self, surprises: Tensor) -> None:
-        """Take more surprises, (n,), into the deviation."""
-        new, n = surprises.double(), surprises.numel()
-        away = new.mean() - self.mean
+    def note(self, surprises: Tensor, weight: Tensor | None = None) -> None:
+        """Take more surprises, (n,), into the deviation; those of weight 0.0 instead of 1.0 are none."""
+        new = surprises.double()
+        n = surprises.numel() if weight is None else weight.sum().double()
+        mean = weighted_mean(new, weight)
+        squares = (new - mean).square()
+        away = mean - self.mean
         total = self.count + n
-        self.squares += (new - new.mean()).square().sum() + away.square() * self.count * n / total
+        self.squares += (squares if weight is None else weight * squares).sum() + away.square() * self.count * n / total
         self.mean += away * n / total
         self.count.copy_(total)
 
@@ -63,8 +66,13 @@ class Curiosity(nn.Module):
         """The standard deviation of what was noted, at least 1e-8."""
         return (self.squares / self.count.clamp(min=1)).sqrt().clamp(min=1e-8)
 
-    def loss(self, features: Tensor, surprises: Tensor) -> Tensor:
-        """The loss of f; scalar. Shapes: features (n, features), surprises (n,)."""
+    def loss(self, features: Tensor, surprises: Tensor, weight: Tensor | None = None) -> Tensor:
+        """The loss of f; scalar. Shapes: features (n, features), surprises and weight (n,)."""
         target = (surprises / self.deviation()).clamp(max=self.limit).to(features.dtype)
         errors: Tensor = self(features.detach()) - target.detach()
-        return 0.5 * errors.square().mean()
+        return 0.5 * weighted_mean(errors.square(), weight)
+
+
+def weighted_mean(values: Tensor, weight: Tensor | None) -> Tensor:
+    """sum w x / sum w, or the plain mean; scalar."""
+    return values.mean() if weight is None else (weight * values).sum() / weight.sum()
