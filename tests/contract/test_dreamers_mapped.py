@@ -20,29 +20,17 @@ from mtrepro.world_model.layers import Gru
 from mtrepro.world_model.together import learn_mapped
 from tests.contract.executions import Refusing, Rerun
 from tests.contract.test_methods import Watcher, fingerprint, trainer
-from tests.contract.test_seeds import FORMS, group
+from tests.contract.test_seeds import FORMS, SEEDS, group
+from tests.contract.test_seeds_mapped import learners
 from tests.contract.test_variants import settings
 
 pytestmark = pytest.mark.slow
 
-SEEDS = (0, 3, 5)
 UPDATES = 4
 APART = (
     0.02  # of the way that four updates go, over a group of parameters: batched products round otherwise, and Adam's
 )
 # first steps are as large for a gradient that is nothing but rounding. Other noise leads as far away as the way is.
-
-
-def learners(method: str, given: dict[str, Any], **changed: Any) -> list[DreamerAgent[Any]]:
-    """Agents of some seeds, ready to learn."""
-    agents = []
-    for seed in SEEDS:
-        run = trainer(method, settings=given, seed=seed, **changed)
-        while not run.method.owed:
-            run.go_on(Watcher())
-        assert isinstance(run.method, DreamerAgent)
-        agents.append(run.method)
-    return agents
 
 
 def groups_of(agent: DreamerAgent[Any]) -> dict[str, Tensor]:

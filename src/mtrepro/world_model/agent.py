@@ -106,7 +106,7 @@ class DreamerAgent(Acting[S]):
         }  # fmt: skip
 
     def _judged(self, index: int, draw: Draw, loss: ModelLoss) -> tuple[Judged, Tensor]:
-        """What is imagined is worth, and the mean return."""
+        """What the imagined trajectories are worth, and their mean return, scalar."""
         judged = self.judged(self.minds[index], draw.batch, loss, draw.imagined)
         return judged, judged.returns.mean()
 
